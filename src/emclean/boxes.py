@@ -1,0 +1,87 @@
+"""Box geometry on arrays: ``[N, 4]`` corners ``x1, y1, x2, y2`` in pixels, vectorised, no loops over boxes."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from emclean.types import Bools, Floats, Ints
+
+
+def area(boxes: Floats) -> Floats:
+    """Areas ``[N]`` in square pixels."""
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def centre(boxes: Floats) -> Floats:
+    """Centres ``[N, 2]`` as x, y."""
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def from_xywh(boxes: ArrayLike) -> Floats:
+    """Corners from COCO's ``x, y, width, height``."""
+    xywh = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def to_xywh(boxes: Floats) -> Floats:
+    """COCO's ``x, y, width, height`` from corners."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def clip(boxes: Floats, width: float, height: float) -> Floats:
+    """Boxes cut at the image's border; one that lies outside keeps no area."""
+    limit = np.array([width, height, width, height], dtype=np.float64)
+    return np.clip(boxes, 0.0, limit)
+
+
+def intersection(a: Floats, b: Floats) -> Floats:
+    """Shared areas ``[N, M]`` of ``a [N,4]`` and ``b [M,4]``."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])  # [N,M,2]
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])  # [N,M,2]
+    sides = np.clip(high - low, 0.0, None)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union ``[N, M]``."""
+    shared = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - shared
+    return np.asarray(shared / np.maximum(union, 1e-12))
+
+
+def coverage(inner: Floats, outer: Floats) -> Floats:
+    """Share ``[N, M]`` of each ``inner [N,4]`` that lies within each ``outer [M,4]``."""
+    return np.asarray(intersection(inner, outer) / np.maximum(area(inner)[:, None], 1e-12))
+
+
+def match(a: Floats, b: Floats, threshold: float = 0.5, allowed: Bools | None = None) -> tuple[Ints, Ints]:
+    """One-to-one pairs of largest total IoU, each at least ``threshold``.
+
+    ``allowed [N, M]`` may forbid pairs (for instance of different category). Returns the indices
+    ``(into a, into b)``, sorted by the first. Source: Kuhn-Munkres assignment (scipy).
+    """
+    overlap = iou(a, b)
+    usable = overlap >= max(threshold, 1e-9)
+    if allowed is not None:
+        usable &= allowed
+    rows, cols = linear_sum_assignment(np.where(usable, overlap, 0.0), maximize=True)
+    keep = usable[rows, cols]
+    return rows[keep].astype(np.int64), cols[keep].astype(np.int64)
+
+
+def nms(boxes: Floats, scores: Floats, threshold: float, categories: Ints | None = None) -> Ints:
+    """Indices kept by greedy non-maximum suppression, best score first; categories do not suppress one another."""
+    order = np.argsort(-scores, kind="stable")
+    overlap = iou(boxes[order], boxes[order])
+    if categories is not None:
+        overlap[categories[order][:, None] != categories[order][None, :]] = 0.0
+    keep = np.ones(len(order), dtype=np.bool_)
+    for i in range(len(order)):  # greedy by nature: each decision depends on those before
+        if keep[i]:
+            keep[i + 1 :] &= overlap[i, i + 1 :] <= threshold
+    return order[keep].astype(np.int64)
+
+
+def enclosing(boxes: Floats) -> Floats:
+    """The smallest box ``[4]`` around all of ``boxes [N,4]``, N at least 1."""
+    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])

@@ -1,0 +1,1 @@
+"""The only parts that import ray."""

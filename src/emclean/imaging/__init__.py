@@ -1,0 +1,1 @@
+"""Pictures in, arrays out: reading, tiling, simulating."""

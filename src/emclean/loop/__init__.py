@@ -1,0 +1,1 @@
+"""The active-cleaning loop: states, decisions, controller."""

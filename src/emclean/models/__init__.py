@@ -1,0 +1,1 @@
+"""Detectors and the engine that trains them, without Ray."""

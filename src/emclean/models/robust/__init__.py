@@ -1,0 +1,1 @@
+"""Methods that train on noisy labels, one file each."""

@@ -1,0 +1,1 @@
+"""Grading, selection, correction and their measurement: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Everything kept outside the process: tables, label files, Label Studio, MLflow."""
