@@ -1,0 +1,277 @@
+"""Configuration at the door: a YAML file and ``key=value`` overrides become one frozen, checked value.
+
+Components never take a configuration; the entry hands them plain arguments. Every fault (unknown key, wrong
+type, missing file) is collected and raised as one :class:`~emclean.errors.ConfigError`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emclean.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolData(Section):
+    """The images to clean: a folder (or URI) and their crowd labels (COCO JSON or CSV)."""
+
+    images: str | None = None
+    crowd: str | None = None
+
+
+class TestData(Section):
+    """Held-out images with trusted labels: they only report."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    images: str | None = None
+    truth: str | None = None
+
+
+class SimulatedData(Section):
+    """The simulated pictures used when ``data.pool.images`` is not set."""
+
+    pool: int = Field(64, ge=4)
+    test: int = Field(32, ge=1)
+    size: int = Field(256, ge=64)
+    noise: str = "crowd"
+
+
+class Data(Section):
+    """Where pictures and labels come from."""
+
+    pool: PoolData = PoolData()
+    test: TestData = TestData()
+    simulate: SimulatedData = SimulatedData()
+
+
+class Expert(Section):
+    """Who answers: people in Label Studio, or a simulated expert with a truth file and set slips."""
+
+    kind: Literal["label_studio", "simulated"] = "simulated"
+    truth: str | None = None
+    miss: float = Field(0.0, ge=0, le=1)
+    jitter: float = Field(0.0, ge=0, le=1)
+    rubber_stamp: float = Field(0.0, ge=0, le=1)
+    pace: float = Field(0.0, ge=0)
+
+
+class Budget(Section):
+    """How much of the expert's time may be spent.
+
+    ``share_of_full`` is a fraction of the minutes that labelling the whole pool from nothing would cost;
+    ``minutes``, where given, takes its place. ``rounds`` counts the rounds after the seed (round 0).
+    ``random_share`` of every round's minutes buys images at random, for unbiased estimates, and
+    ``blind_share`` of the tasks show no suggestion.
+    """
+
+    share_of_full: float = Field(0.2, gt=0, le=1)
+    minutes: float | None = Field(None, gt=0)
+    rounds: int = Field(2, ge=0)
+    seed_images: int = Field(6, ge=2)
+    random_share: float = Field(0.15, ge=0, le=1)
+    blind_share: float = Field(0.1, ge=0, le=1)
+    min_gain_per_minute: float = Field(0.0, ge=0)
+
+
+class CostSeconds(Section):
+    """The stated cost model of the simulated expert, in seconds."""
+
+    open_s: float = Field(5.0, ge=0)
+    draw_s: float = Field(14.0, ge=0)
+    move_s: float = Field(6.0, ge=0)
+    verify_s: float = Field(2.0, ge=0)
+
+
+class Detector(Section):
+    """The detector and how long it trains."""
+
+    family: str = "compact"
+    init: str | None = "pretrained"
+    working_side: float | None = Field(None, gt=0)
+    steps: int = Field(480, ge=1)
+    baseline_steps: int = Field(1280, ge=1)
+    patience: int = Field(4, ge=0)
+    batch: int = Field(8, ge=1)
+    crop: int = Field(256, ge=64)
+    lr: float | None = Field(None, gt=0)
+    workers: int = Field(1, ge=1)
+    use_gpu: bool = False
+
+
+class Correction(Section):
+    """When a label is corrected without asking."""
+
+    precision: float = Field(0.95, gt=0, lt=1)
+
+
+class Services(Section):
+    """Addresses of the neighbours; what is not given is taken from ``emclean up`` in the workspace."""
+
+    label_studio: str | None = None
+    label_studio_token_file: str | None = None
+    mlflow: str | None = None
+    serve_host: str = "127.0.0.1"
+    serve_port: int = Field(8000, ge=0, le=65535)
+    poll_s: float = Field(2.0, gt=0)
+    timeout_s: float = Field(60.0, gt=0)
+
+
+class ActiveClean(Section):
+    """The configuration of ``pipelines/active_clean.py``; with no key at all it runs on simulated pictures."""
+
+    workspace: str = "workspace"
+    run: str | None = None
+    task: Literal["boxes", "classes"] = "boxes"
+    seed: int = 0
+    data: Data = Data()
+    expert: Expert = Expert()
+    budget: Budget = Budget()
+    cost: CostSeconds = CostSeconds()
+    detector: Detector = Detector()
+    strategy: Literal[
+        "random", "uncertainty", "discrepancy", "objectlab", "clod", "loss", "cross_entropy", "paper", "gain"
+    ] = "discrepancy"
+    correction: Literal["graded", "none", "expert_only"] = "graded"
+    corrections: Correction = Correction()
+    baselines: bool = False
+    serve: bool = True
+    label_service: Literal["label_studio", "in_process"] = "label_studio"
+    compute: Literal["ray", "inline"] = "ray"
+    wait: Literal["poll", "exit"] = "poll"
+    services: Services = Services()
+
+    def run_name(self) -> str:
+        """The run's name: the given one, or one derived from everything that decides the result."""
+        if self.run:
+            return self.run
+        facts = self.model_dump(
+            mode="json", exclude={"services", "wait", "run", "compute", "serve", "workspace"}
+        )
+        return "run-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; :class:`ConfigError` when there is none."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"not valid YAML: {error}"], str(path)) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError([f"expected keys and values, got {type(content).__name__}"], str(path))
+    return content
+
+
+def override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """``values`` with ``a.b=value`` overrides (values in YAML form), and the faults found on the way."""
+    merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    faults = []
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            faults.append(f"{item!r}: expected key=value")
+            continue
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            faults.append(f"{key}: {text!r} is not valid YAML")
+            continue
+        if not _place(merged, key.strip().split("."), value):
+            faults.append(f"{key}: a part of this key holds a value, not a section")
+    return merged, faults
+
+
+def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> bool:
+    for name in path[:-1]:
+        branch = tree.setdefault(name, {})
+        if not isinstance(branch, dict):
+            return False
+        tree = branch
+    tree[path[-1]] = value
+    return True
+
+
+def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveClean:
+    """Read, merge and check the configuration of ``active_clean``; every fault in one report."""
+    values, faults = override(read_yaml(file) if file else {}, overrides)
+    config: ActiveClean | None = None
+    try:
+        config = ActiveClean.model_validate(values)
+    except ValidationError as error:
+        faults += [_fault(entry) for entry in error.errors()]
+    faults += path_faults(values, Path.cwd())
+    if config is not None:
+        faults += consistency_faults(config)
+    if faults or config is None:
+        raise ConfigError(faults, str(file or "configuration"))
+    return config
+
+
+def _fault(entry: Any) -> str:
+    key = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    return f"{key}: {entry['msg']} (got {entry['input']!r})"
+
+
+def consistency_faults(config: ActiveClean) -> list[str]:
+    """Combinations of keys that cannot work together."""
+    faults = []
+    pool, test, expert = config.data.pool, config.data.test, config.expert
+    if config.task == "classes":
+        faults.append("task: 'classes' is not available in this version; use 'boxes'")
+    if pool.images and not pool.crowd:
+        faults.append("data.pool.crowd: needed with data.pool.images (COCO JSON or CSV)")
+    if pool.crowd and not pool.images:
+        faults.append("data.pool.images: needed with data.pool.crowd")
+    if test.images and not test.truth:
+        faults.append("data.test.truth: needed with data.test.images")
+    if pool.images and expert.kind == "simulated" and not expert.truth:
+        faults.append("expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images")
+    if config.baselines and expert.kind == "label_studio" and not expert.truth:
+        faults.append("baselines: the full-expert ceiling needs expert.truth")
+    if expert.kind == "label_studio" and config.label_service == "in_process":
+        faults.append("label_service: people answer in Label Studio; use label_service=label_studio")
+    if config.strategy not in ("random", "uncertainty", "discrepancy"):
+        faults.append(f"strategy: {config.strategy!r} is not available in this version")
+    return faults
+
+
+PATH_KEYS = ("data.pool.images", "data.pool.crowd", "data.test.images", "data.test.truth", "expert.truth")
+
+
+def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
+    """Paths that do not exist, or that are relative where the job's folder is a temporary copy."""
+    uploaded = "working_dir_files" in here.parts
+    faults = []
+    for key in ("workspace", *PATH_KEYS):
+        value = _look_up(values, key)
+        if not isinstance(value, str) or "://" in value:
+            continue
+        if uploaded and not Path(value).is_absolute():
+            faults.append(
+                f"{key}: {value!r} is relative inside an uploaded working directory; use an absolute path"
+            )
+        elif key != "workspace" and not (here / value).exists():
+            faults.append(f"{key}: {str(here / value)!r} does not exist")
+    return faults
+
+
+def _look_up(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
