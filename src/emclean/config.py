@@ -128,7 +128,7 @@ class Services(Section):
 
 
 class ActiveClean(Section):
-    """The configuration of ``pipelines/active_clean.py``; with no key at all it runs on simulated pictures."""
+    """The configuration of ``pipelines/active_clean.py``; without any key it runs on simulated pictures."""
 
     workspace: str = "workspace"
     run: str | None = None
@@ -259,7 +259,7 @@ def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
     uploaded = "working_dir_files" in here.parts
     faults = []
     for key in ("workspace", *PATH_KEYS):
-        value = _look_up(values, key)
+        value = _look_up(values, key) or ("workspace" if key == "workspace" else None)
         if not isinstance(value, str) or "://" in value:
             continue
         if uploaded and not Path(value).is_absolute():

@@ -23,7 +23,12 @@ def test_overrides_win_over_the_file_and_are_yaml(tmp_path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump({"seed": 3, "budget": {"rounds": 1, "share_of_full": 0.5}}))
     config = load(file, ["budget.rounds=4", "serve=false"])
-    assert (config.seed, config.budget.rounds, config.budget.share_of_full, config.serve) == (3, 4, 0.5, False)
+    assert (config.seed, config.budget.rounds, config.budget.share_of_full, config.serve) == (
+        3,
+        4,
+        0.5,
+        False,
+    )
 
 
 def test_values_may_hold_equals_signs() -> None:

@@ -1,0 +1,68 @@
+"""Progress for a person: lines for the job log, one moving line at a terminal, both with an estimate."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``42 s``, ``3 min 10 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Console:
+    """Writes progress to ``stream`` (standard output), at most one log line per ``every`` seconds."""
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stdout
+        self._every = every
+        self._clock = clock
+        self._start = clock()
+        self._last_line = -1e9
+        self._moving = False
+
+    def say(self, text: str) -> None:
+        """One line that stays, with the time since the start in front."""
+        self._end_moving_line()
+        elapsed = int(self._clock() - self._start)
+        print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", file=self._stream, flush=True)
+
+    def progress(self, text: str, done: float, total: float, since: float) -> None:
+        """How much of ``total`` is done; ``since`` is the clock's reading at its start, for the estimate."""
+        now = self._clock()
+        share = min(done / total, 1.0) if total else 1.0
+        left = (now - since) * (1 - share) / share if share > 0 else None
+        message = f"{text}: {done:g} of {total:g}" + (
+            f", about {duration(left)} left" if left is not None else ""
+        )
+        if self._stream.isatty():
+            print(f"\r\x1b[2K        {message}", end="", file=self._stream, flush=True)
+            self._moving = True
+        elif now - self._last_line >= self._every:
+            self._last_line = now
+            self.say(f"  {message}")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float, float], None]]:
+        """Announce a stage, hand out its progress callback ``(done, total)``, and say how long it took."""
+        self.say(f"{name} …")
+        since = self._clock()
+        yield lambda done, total: self.progress(name, done, total, since)
+        self.say(f"{name}: done in {duration(self._clock() - since)}")
+
+    def _end_moving_line(self) -> None:
+        if self._moving:
+            print(file=self._stream)
+            self._moving = False

@@ -1,0 +1,79 @@
+"""Pure decisions of the loop: where to go next, when to stop. No files, network or clock."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emclean.loop.states import Phase
+
+LINE = (Phase.PLAN, Phase.PUSH, Phase.WAIT, Phase.CLEAN, Phase.TRAIN, Phase.EVALUATE, Phase.PUBLISH)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Expert minutes: the whole ``budget``, what is ``spent``, and the ``rounds_left`` after the seed."""
+
+    budget: float
+    spent: float
+    rounds_left: int
+
+    def next_round(self) -> float:
+        """Minutes for the next round: what is left, shared evenly by the rounds to come."""
+        return max(self.budget - self.spent, 0.0) / max(self.rounds_left, 1)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Whether to stop asking, and why."""
+
+    now: bool
+    reason: str = ""
+
+
+def after(phase: Phase, baselines: bool) -> Phase:
+    """The phase that follows within a round, or after the last one."""
+    if phase in LINE and phase is not Phase.PUBLISH:
+        return LINE[LINE.index(phase) + 1]
+    order = {
+        Phase.INGEST: Phase.CROWD,
+        Phase.CROWD: Phase.PLAN,
+        Phase.PUBLISH: Phase.BASELINES if baselines else Phase.FINISH,
+        Phase.BASELINES: Phase.FINISH,
+        Phase.FINISH: Phase.DONE,
+    }
+    return order[phase]
+
+
+def stop(
+    spending: Spending, candidates: int, cheapest_minutes: float, gain_per_minute: float | None, least: float
+) -> Stop:
+    """Stop when the rounds, the budget or the pool are used up, or when a minute no longer gains enough.
+
+    ``gain_per_minute`` is the expected gain in label errors fixed per expert minute, None when unknown.
+    """
+    if spending.rounds_left <= 0:
+        return Stop(True, "all rounds are done")
+    if candidates == 0:
+        return Stop(True, "every image has an expert's answer")
+    if spending.next_round() < cheapest_minutes:
+        return Stop(True, "the budget is spent")
+    if gain_per_minute is not None and gain_per_minute < least:
+        return Stop(True, f"the expected gain of {gain_per_minute:.3f} per minute is under {least:.3f}")
+    return Stop(False)
+
+
+def folds(names: list[str], k: int, rng: np.random.Generator) -> dict[str, int]:
+    """A fold 0..k-1 for every name, as even as it can be; the same for every order of ``names``."""
+    order = sorted(names)
+    shuffled = rng.permutation(len(order))
+    return {order[int(where)]: position % k for position, where in enumerate(shuffled)}
+
+
+def validation_part(drawn_at_random: list[str], share: float, least: int) -> set[str]:
+    """The expert images kept for validation, calibration of scores and the gate.
+
+    They come from those drawn at random only, so that what is measured on them is unbiased; the first ones
+    drawn stay the validation part of every later round. At most half of the images are taken.
+    """
+    count = max(least, round(share * len(drawn_at_random)))
+    return set(drawn_at_random[: min(count, len(drawn_at_random) // 2)])
