@@ -202,7 +202,9 @@ class Verdicts:
     ``GRADES``; ``probability [K]`` of that grade, calibrated when ``calibrated``; ``box [K,4]`` and
     ``category [K]`` the proposed correction (the label's own where nothing changes); ``parts``
     ``[P,4]`` with ``part_of [P]`` the boxes that a ``merged`` one is split into; ``reason`` K short
-    English phrases for the expert.
+    English phrases for the expert; ``posterior [K, len(GRADES)]`` the probability of every grade (for a
+    ``missed`` row the column ``clean`` says that nothing is missing there); where it is not given, what
+    ``probability`` leaves is spread evenly over the other grades.
     """
 
     label: Ints
@@ -215,24 +217,35 @@ class Verdicts:
     parts: Floats = field(default_factory=lambda: np.zeros((0, 4)))
     part_of: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     calibrated: bool = False
+    posterior: Floats = field(default_factory=lambda: np.zeros((0, len(GRADES))))
 
     def __post_init__(self) -> None:
         k = len(self.label)
         parts = as_boxes(self.parts)
+        grade = _column("grade", self.grade, np.int64, k)
+        probability = _column("probability", self.probability, np.float64, k)
         if len(self.reason) != k:
             raise ValueError(f"reason: expected {k} phrases, got {len(self.reason)}")
         _set(
             self,
             label=_column("label", self.label, np.int64, k),
             prediction=_column("prediction", self.prediction, np.int64, k),
-            grade=_column("grade", self.grade, np.int64, k),
-            probability=_column("probability", self.probability, np.float64, k),
+            grade=grade,
+            probability=probability,
             box=np.array(self.box, dtype=np.float64).reshape(k, 4),
             category=_column("category", self.category, np.int64, k),
             reason=tuple(self.reason),
             parts=parts,
             part_of=_column("part_of", self.part_of, np.int64, len(parts)),
+            posterior=self._posterior(grade, probability),
         )
+
+    def _posterior(self, grade: Ints, probability: Floats) -> Floats:
+        if len(self.posterior):
+            return np.array(self.posterior, dtype=np.float64).reshape(len(grade), len(GRADES))
+        chosen = np.eye(len(GRADES))[grade]
+        rest = (1 - chosen) / (len(GRADES) - 1)
+        return np.asarray(chosen * probability[:, None] + rest * (1 - probability[:, None]))
 
     def __len__(self) -> int:
         return len(self.label)

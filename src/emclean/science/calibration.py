@@ -1,0 +1,248 @@
+"""Probabilities that mean what they say: graders fitted to the expert's images, and safe thresholds.
+
+The expert's images say what is true of each crowd label there. A small classifier learns it from the
+features; predictions held out by image give its calibration and, per kind of correction, the threshold
+from which a stated precision is reached.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import beta
+
+from emclean.science.forest import Blend, fit_forest, fit_linear, tempered
+from emclean.science.grading.evidence import Evidence
+from emclean.science.grading.features import Features, features
+from emclean.science.grading.grade import grade, verdicts
+from emclean.science.grading.rules import Rules
+from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
+from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels
+
+_MISSED = GRADES.index("missed")
+_FOLDS = 5
+_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
+_TEMPERATURES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Held-out verdicts on the expert's images: ``grade [K]``, ``probability [K]``, whether the correction
+    that it stands for was ``right [K]``, and the ``image [K]`` it came from."""
+
+    grade: Ints
+    probability: Floats
+    right: Bools
+    image: Ints
+
+    def of(self, kind: Grade) -> "Observations":
+        """Only the verdicts of one kind."""
+        mine = self.grade == GRADES.index(kind)
+        return Observations(self.grade[mine], self.probability[mine], self.right[mine], self.image[mine])
+
+    def __len__(self) -> int:
+        return len(self.grade)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrator:
+    """Grades with calibrated probabilities; ``observations`` are its own held-out verdicts.
+
+    ``judge`` knows the grades of labels, ``finder`` whether a candidate is a missed object. Either is None
+    where the expert's images could not teach it; then rules answer, and ``calibrated`` is False.
+    """
+
+    judge: Blend | None
+    finder: Blend | None
+    observations: Observations
+    n_images: int = 0
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether both parts were fitted."""
+        return self.judge is not None and self.finder is not None
+
+    def label_posterior(self, rows: Floats) -> Floats:
+        """The probability ``[N, len(GRADES)]`` of each grade of each label."""
+        return self.judge.predict(rows) if self.judge is not None else Rules().label_posterior(rows)
+
+    def missed_probability(self, rows: Floats) -> Floats:
+        """The probability ``[M]`` that each candidate is an object without a label."""
+        return (
+            self.finder.predict(rows)[:, 1] if self.finder is not None else Rules().missed_probability(rows)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON."""
+        return {
+            "judge": self.judge.to_dict() if self.judge is not None else None,
+            "finder": self.finder.to_dict() if self.finder is not None else None,
+            "observations": {name: column.tolist() for name, column in vars(self.observations).items()},
+            "n_images": self.n_images,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Calibrator":
+        """Back from ``to_dict``."""
+        seen = data["observations"]
+        judge, finder = (
+            Blend.from_dict(data[k]) if data[k] is not None else None for k in ("judge", "finder")
+        )
+        observations = Observations(
+            np.array(seen["grade"], dtype=np.int64),
+            np.array(seen["probability"], dtype=np.float64),
+            np.array(seen["right"], dtype=np.bool_),
+            np.array(seen["image"], dtype=np.int64),
+        )
+        return Calibrator(judge, finder, observations, int(data["n_images"]))
+
+
+class _Image(NamedTuple):
+    """One expert image, prepared: evidence, features, truth, and what is true of each row."""
+
+    evidence: Evidence
+    found: Features
+    truth: Labels
+    known: TrueGrades
+    missed: Bools
+
+
+def _prepared(evidence: Evidence, truth: Labels) -> _Image:
+    known = true_grades(evidence.labels, truth)
+    verdict = grade(evidence)
+    return _Image(evidence, features(evidence), truth, known, missed_right(verdict, truth, known))
+
+
+def _fold_of(n_images: int, rng: np.random.Generator) -> Ints:
+    """A fold for every image, all folds alike in size."""
+    return rng.permutation(np.arange(n_images) % min(_FOLDS, n_images))
+
+
+def _stack(parts: Sequence[Floats]) -> Floats:
+    return np.concatenate(list(parts))
+
+
+def _both(rows: Floats, classes: Ints, n: int, seed: int) -> tuple[Any, Any]:
+    return fit_linear(rows, classes, n), fit_forest(rows, classes, n, seed)
+
+
+def _held_out(rows: Floats, classes: Ints, n: int, folds: Ints, seed: int) -> tuple[Floats, Floats]:
+    """Both models' probabilities ``[K,n]`` for every row from models that did not see its image."""
+    prior = _prior(classes, n)
+    linear, forest = np.tile(prior, (len(rows), 1)), np.tile(prior, (len(rows), 1))
+    for fold in np.unique(folds):
+        out = folds == fold
+        if len(np.unique(classes[~out])) < 2:
+            continue
+        one, other = _both(rows[~out], classes[~out], n, seed)
+        linear[out], forest[out] = one.predict(rows[out]), other.predict(rows[out])
+    return linear, forest
+
+
+def _prior(classes: Ints, n: int) -> Floats:
+    """How often each class is seen, with a quarter of a count for each added."""
+    counts = np.bincount(classes, minlength=n) + 0.25
+    return np.asarray(counts / counts.sum())
+
+
+def _best_mix(
+    linear: Floats, forest: Floats, classes: Ints, prior: tuple[Floats, float]
+) -> tuple[float, float]:
+    """The share of the forest and the temperature of least log loss on held-out rows."""
+    at = np.arange(len(classes))
+    losses = {
+        (share, heat): -np.log(tempered(linear, forest, share, heat, prior)[at, classes]).mean()
+        for share in _SHARES
+        for heat in _TEMPERATURES
+    }
+    return min(losses, key=lambda key: (losses[key], key))
+
+
+def _learn(rows: Floats, classes: Ints, n: int, folds: Ints, seed: int) -> tuple[Blend | None, Floats]:
+    """A classifier and its held-out probabilities; None where there is nothing to tell apart."""
+    prior = _prior(classes, n)
+    if len(np.unique(classes)) < 2 or len(np.unique(folds)) < 2:
+        return None, np.tile(prior, (len(rows), 1))
+    trust = len(rows) / (len(rows) + 2.0)
+    linear, forest = _held_out(rows, classes, n, folds, seed)
+    share, heat = _best_mix(linear, forest, classes, (prior, trust))
+    return Blend(*_both(rows, classes, n, seed), share, heat, prior, trust), tempered(
+        linear, forest, share, heat, (prior, trust)
+    )
+
+
+def _observe(images: Sequence[_Image], posterior: Floats, missed: Floats) -> Observations:
+    """Held-out verdicts of every expert image against its truth."""
+    starts = np.cumsum([0, *(len(i.evidence.labels) for i in images)])
+    ends = np.cumsum([0, *(len(i.found.proposed) for i in images)])
+    grades, probabilities, rights, owners = [], [], [], []
+    for k, image in enumerate(images):
+        mine = posterior[starts[k] : starts[k + 1]], missed[ends[k] : ends[k + 1]]
+        verdict = verdicts(image.evidence, image.found, *mine, calibrated=True)
+        grades.append(verdict.grade)
+        probabilities.append(verdict.probability)
+        rights.append(right_fixes(image.evidence.labels, verdict, image.truth, image.known))
+        owners.append(np.full(len(verdict), k, dtype=np.int64))
+    return Observations(
+        np.concatenate(grades), np.concatenate(probabilities), np.concatenate(rights), np.concatenate(owners)
+    )
+
+
+def uncalibrated() -> Calibrator:
+    """A calibrator before any expert image: rules, and nothing observed."""
+    none = Observations(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.int64))
+    return Calibrator(None, None, none)
+
+
+def fit(evidences: Sequence[Evidence], truths: Sequence[Labels], rng: np.random.Generator) -> Calibrator:
+    """Learn from the expert's images what each grade looks like, and how sure one may be of it.
+
+    ``evidences`` must hold out-of-sample predictions and the crowd's labels as they were; ``truths`` are the
+    expert's. Works from two images on; with fewer, rules answer.
+    """
+    if len(evidences) != len(truths):
+        raise ValueError(f"truths: expected {len(evidences)} images, got {len(truths)}")
+    if not len(truths):
+        return uncalibrated()
+    images = [_prepared(e, t) for e, t in zip(evidences, truths, strict=True)]
+    fold, seed = _fold_of(len(images), rng), int(rng.integers(2**31))
+    n_labels = [len(i.evidence.labels) for i in images]
+    n_candidates = [len(i.found.proposed) for i in images]
+    rows, classes = _stack([i.found.labels for i in images]), np.concatenate([i.known.grade for i in images])
+    judge, posterior = _learn(rows, classes, len(GRADES), np.repeat(fold, n_labels), seed)
+    candidates = _stack([i.found.candidates for i in images])
+    real = np.concatenate([i.missed for i in images]).astype(np.int64)
+    finder, missed = _learn(candidates, real, 2, np.repeat(fold, n_candidates), seed + 1)
+    posterior = posterior if judge is not None else Rules().label_posterior(rows)
+    found = missed[:, 1] if finder is not None else Rules().missed_probability(candidates)
+    return Calibrator(judge, finder, _observe(images, posterior, found), len(images))
+
+
+def lower_bound(right: Ints, total: Ints, confidence: float) -> Floats:
+    """The one-sided Clopper-Pearson lower bound of a share: ``right`` of ``total`` seen."""
+    good = np.asarray(right, dtype=np.float64)
+    bound = beta.ppf(1 - confidence, np.maximum(good, 1e-9), np.asarray(total) - good + 1)
+    return np.where(good > 0, bound, 0.0)
+
+
+def threshold(probability: Floats, right: Bools, precision: float = 0.95, confidence: float = 0.8) -> float:
+    """The smallest probability from which corrections are right often enough, or infinity.
+
+    The one-sided lower bound, at this ``confidence``, of the share of right ones among all at or above it
+    must reach ``precision``; with none wrong, that takes 32 observations for 0.95 at 0.8.
+    """
+    if not len(probability):
+        return float("inf")
+    order = np.argsort(-probability, kind="stable")
+    p, good = probability[order], np.cumsum(right[order], dtype=np.int64)
+    bound = lower_bound(good, np.arange(1, len(p) + 1), confidence)
+    last_of_tie = np.append(p[:-1] > p[1:], True)
+    safe = np.flatnonzero((bound >= precision) & last_of_tie)
+    return float(p[safe[-1]]) if len(safe) else float("inf")
+
+
+def thresholds(seen: Observations, precision: float = 0.95, confidence: float = 0.8) -> dict[Grade, float]:
+    """For every kind of error the probability from which it is corrected without asking (``threshold``)."""
+    parts = {kind: seen.of(kind) for kind in NOISE_KINDS}
+    return {k: threshold(o.probability, o.right, precision, confidence) for k, o in parts.items()}

@@ -1,0 +1,9 @@
+"""Grading of crowd labels: what each label is worth, judged by models that did not learn from it."""
+
+from emclean.science.grading.evidence import Evidence
+from emclean.science.grading.features import Features, features
+from emclean.science.grading.grade import Grader, grade
+from emclean.science.grading.images import ImageScore, image_score
+from emclean.science.grading.rules import Rules
+
+__all__ = ["Evidence", "Features", "Grader", "ImageScore", "Rules", "features", "grade", "image_score"]

@@ -1,0 +1,37 @@
+"""What is known of one image when its labels are graded."""
+
+from dataclasses import dataclass
+
+from emclean.types import Labels, Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The labels of one image and what out-of-sample models say of it.
+
+    ``crowd`` are predictions of a model trained on other images' crowd labels, ``cleaning`` of the one
+    trained on what experts confirmed, ``consensus`` of the one trained on what both agree on; the last two
+    are None while they do not exist. Predictions with a score of at least ``confident`` can propose
+    objects that no label shows.
+    """
+
+    labels: Labels
+    cleaning: Predictions | None
+    consensus: Predictions | None
+    crowd: Predictions
+    width: float
+    height: float
+    confident: float = 0.2
+
+    @property
+    def reference(self) -> Predictions:
+        """The most trusted predictions at hand; verdicts' prediction indices point into these."""
+        if self.cleaning is not None:
+            return self.cleaning
+        return self.consensus if self.consensus is not None else self.crowd
+
+    @property
+    def models(self) -> tuple[Predictions, Predictions, Predictions]:
+        """Cleaning, consensus and crowd model; the reference stands in for one that does not exist."""
+        consensus = self.consensus if self.consensus is not None else self.reference
+        return self.reference, consensus, self.crowd

@@ -1,0 +1,286 @@
+"""What a grader looks at: per label and per unmatched prediction, one row of numbers.
+
+``features`` relates the labels of an image to the predictions of every model once; graders, corrections
+and reasons all read the same result.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emclean.boxes import area, centre, coverage, iou, match, nms
+from emclean.science.grading.evidence import Evidence
+from emclean.types import Bools, Floats, Ints, Labels, Predictions
+
+_MODELS = ("cleaning", "consensus", "crowd")
+_OF_MODEL = ("overlap", "score", "support", "other")
+LABEL_FEATURES = (
+    *(f"{model}_{name}" for model in _MODELS for name in _OF_MODEL),
+    *("matched_iou", "matched_score", "support_mean", "support_spread", "overlap_spread", "other_lead"),
+    *("contained", "contained_mass", "contained_cover", "contained_fit"),
+    *("twin_iou", "twin_lead", "holds_labels", "held_by_label"),
+    *("log_size", "log_aspect", "at_border", "neighbours"),
+)
+"""The columns of ``Features.labels``."""
+
+CANDIDATE_FEATURES = (
+    *("score", "consensus_support", "crowd_support", "other_support", "models_agree"),
+    *("label_overlap", "in_label", "holds_labels", "rival_overlap", "contained_mass"),
+    *("log_size", "log_aspect", "at_border", "neighbours"),
+)
+"""The columns of ``Features.candidates``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One image's labels (N) and candidates for missed objects (M), as numbers and as geometry.
+
+    ``labels [N, len(LABEL_FEATURES)]``, ``candidates [M, len(CANDIDATE_FEATURES)]``; ``matched [N]`` the
+    reference prediction of each label or -1; ``proposed [M]`` the reference prediction of each candidate;
+    ``moved [N,4]`` where the models see the label's object; ``category [N]`` the other category that
+    speaks most for it (its own without one);
+    ``twin [N]`` the label that may show the same object or -1; ``parts [P,4]``, ``part_of [P]`` predictions
+    that lie within a label which holds at least two.
+    """
+
+    labels: Floats
+    candidates: Floats
+    matched: Ints
+    proposed: Ints
+    moved: Floats
+    category: Ints
+    twin: Ints
+    parts: Floats
+    part_of: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One model's predictions related to boxes: IoU ``[N,P]`` and where categories agree ``[N,P]``."""
+
+    predictions: Predictions
+    overlap: Floats
+    same: Bools
+
+
+def _view(boxes: Floats, categories: Ints, predictions: Predictions) -> _View:
+    same = categories[:, None] == predictions.categories[None, :]
+    return _View(predictions, iou(boxes, predictions.boxes), same)
+
+
+def _top(values: Floats) -> Floats:
+    """The largest of each row, 0 for rows without columns."""
+    return np.asarray(values.max(axis=1, initial=0.0))
+
+
+def _model_columns(view: _View) -> list[Floats]:
+    """Best overlap, score of that prediction, best score x IoU of the same and of another category."""
+    n, p = view.overlap.shape
+    if not p:
+        return [np.zeros(n)] * len(_OF_MODEL)
+    weighted = view.overlap * view.predictions.scores
+    best = (view.overlap * (0.2 + 0.8 * view.predictions.scores)).argmax(axis=1)
+    rows = np.arange(n)
+    overlap = view.overlap[rows, best]
+    score = np.where(overlap > 0, view.predictions.scores[best], 0.0)
+    return [
+        overlap,
+        score,
+        _top(np.where(view.same, weighted, 0.0)),
+        _top(np.where(view.same, 0.0, weighted)),
+    ]
+
+
+def _shape_columns(boxes: Floats, typical: float, evidence: Evidence) -> list[Floats]:
+    """Log size against the image's typical one, log aspect, whether the border cuts it."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    size: Floats = np.log(np.sqrt(area(boxes)) / typical)
+    limits = np.array([evidence.width, evidence.height])
+    border = (boxes[:, :2] <= 1).any(axis=1) | (boxes[:, 2:] >= limits - 1).any(axis=1)
+    return [size, np.asarray(np.log(sides[:, 0] / sides[:, 1])), border.astype(np.float64)]
+
+
+def _crowding(boxes: Floats, others: Floats) -> Floats:
+    """How many ``others`` have their centre within one and a half sides of each box (log of 1 + count)."""
+    if not len(others):
+        return np.zeros(len(boxes))
+    reach = 1.5 * (boxes[:, 2:] - boxes[:, :2])
+    gaps = np.abs(centre(boxes)[:, None] - centre(others)[None])
+    return np.asarray(np.log1p((gaps <= reach[:, None]).all(axis=2).sum(axis=1)))
+
+
+def _typical(labels: Labels, predictions: Predictions) -> float:
+    """The median side of what is in the image, 1 pixel for an empty one."""
+    sizes = np.sqrt(np.concatenate([area(labels.boxes), area(predictions.boxes)]))
+    return float(np.median(sizes)) if len(sizes) else 1.0
+
+
+def _contained(labels: Labels, sure: Predictions) -> Bools:
+    """Which predictions lie within which label ``[N,P]`` while being clearly smaller than it."""
+    inside = coverage(sure.boxes, labels.boxes).T >= 0.7
+    return inside & (area(sure.boxes)[None, :] <= 0.8 * area(labels.boxes)[:, None])
+
+
+def _enclosing_fit(labels: Floats, boxes: Floats, inside: Bools) -> Floats:
+    """IoU ``[N]`` of each label with the box around what it contains, 0 where that is nothing."""
+    some = inside.any(axis=1)
+    if not some.any():
+        return np.zeros(len(labels))
+    low = np.where(inside[:, :, None], boxes[None, :, :2], np.inf).min(axis=1)
+    high = np.where(inside[:, :, None], boxes[None, :, 2:], -np.inf).max(axis=1)
+    around = np.concatenate([low, high], axis=1)[some]
+    fit = np.zeros(len(labels))
+    low, high = np.maximum(around[:, :2], labels[some, :2]), np.minimum(around[:, 2:], labels[some, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    fit[some] = shared / (area(around) + area(labels[some]) - shared)
+    return fit
+
+
+def _part_columns(labels: Labels, sure: Predictions, inside: Bools) -> list[Floats]:
+    """How many predictions a label contains, their scores, the share they cover, how their hull fits."""
+    mass = inside @ sure.scores
+    cover = (inside @ area(sure.boxes)) / np.maximum(area(labels.boxes), 1e-9)
+    fit = _enclosing_fit(labels.boxes, sure.boxes, inside)
+    return [inside.sum(axis=1).astype(np.float64), mass, np.minimum(cover, 1.5), fit]
+
+
+def _twins(labels: Labels, support: Floats) -> tuple[Ints, list[Floats]]:
+    """The label that overlaps each one most (or -1), the IoU, and which of the two models support more."""
+    n = len(labels)
+    if n < 2:
+        return np.full(n, -1, dtype=np.int64), [np.zeros(n)] * 4
+    overlap = iou(labels.boxes, labels.boxes)
+    np.fill_diagonal(overlap, 0.0)
+    twin = overlap.argmax(axis=1)
+    best = overlap[np.arange(n), twin]
+    within = coverage(labels.boxes, labels.boxes) >= 0.7
+    np.fill_diagonal(within, False)
+    lead = np.where(best > 0.1, support - support[twin], 0.0)
+    held = [np.log1p(within.sum(axis=0)), np.log1p(within.sum(axis=1))]
+    return np.where(best > 0.1, twin, -1), [best, lead, *held]
+
+
+def _moved(labels: Labels, matched: Ints, views: tuple[_View, ...], reference: Predictions) -> Floats:
+    """Where the models see each label's object: overlapping predictions averaged by score, else the label."""
+    boxes = np.array(labels.boxes)
+    rows = np.flatnonzero(matched >= 0)
+    if not len(rows):
+        return boxes
+    anchor = reference.boxes[matched[rows]]
+    total, mass = np.zeros((len(rows), 4)), np.zeros(len(rows))
+    for view in views:
+        agree = np.where(iou(anchor, view.predictions.boxes) >= 0.6, view.predictions.scores, 0.0)
+        total += agree @ view.predictions.boxes
+        mass += agree.sum(axis=1)
+    boxes[rows] = np.where(mass[:, None] > 0, total / np.maximum(mass, 1e-9)[:, None], anchor)
+    return boxes
+
+
+def _called(labels: Labels, views: tuple[_View, ...]) -> tuple[Ints, Floats]:
+    """The other category that the models support most at each label (its own without one), and by how much."""
+    top = max((int(v.predictions.categories.max(initial=0)) for v in views), default=0)
+    votes = np.zeros((len(labels), max(top, int(labels.categories.max(initial=0))) + 1))
+    for view in views:
+        weighted = np.where(view.overlap >= 0.3, view.overlap * view.predictions.scores, 0.0)
+        for category in np.unique(view.predictions.categories):  # few
+            votes[:, category] += _top(weighted[:, view.predictions.categories == category])
+    rows = np.arange(len(labels))
+    own = votes[rows, labels.categories]
+    votes[rows, labels.categories] = 0.0
+    best = votes.argmax(axis=1)
+    lead = votes[rows, best] - own
+    return np.where(votes[rows, best] > 0, best, labels.categories), lead
+
+
+def _match_reference(labels: Labels, reference: Predictions, kept: Ints) -> Ints:
+    """One-to-one: the reference prediction (index) of each label, -1 without one."""
+    matched = np.full(len(labels), -1, dtype=np.int64)
+    rows, cols = match(labels.boxes, reference.boxes[kept], threshold=0.1)
+    matched[rows] = kept[cols]
+    return matched
+
+
+def _proposed(labels: Labels, reference: Predictions, kept: Ints, matched: Ints, inside: Bools) -> Ints:
+    """Predictions that propose an unlabelled object: confident, unmatched, not a part of a crowded label."""
+    free = ~np.isin(kept, matched)
+    known = iou(labels.boxes, reference.boxes[kept]).max(axis=0, initial=0.0) >= 0.5
+    part = (inside & (inside.sum(axis=1) >= 2)[:, None]).any(axis=0)
+    return np.asarray(kept[free & ~known & ~part])
+
+
+@dataclass(frozen=True, eq=False)
+class _Related:
+    """An image's labels related to every model, and the confident predictions ``sure`` within them."""
+
+    views: tuple[_View, ...]
+    sure: Predictions
+    inside: Bools
+    matched: Ints
+
+
+def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Floats, Ints]:
+    labels, reference = evidence.labels, evidence.reference
+    views, sure, matched = related.views, related.sure, related.matched
+    per_model = [_model_columns(view) for view in views]
+    overlaps, supports = np.stack([c[0] for c in per_model]), np.stack([c[2] for c in per_model])
+    found = matched >= 0
+    own_iou = np.zeros(len(labels))
+    own_score = np.zeros(len(labels))
+    own_iou[found] = views[0].overlap[np.flatnonzero(found), matched[found]]
+    own_score[found] = reference.scores[matched[found]]
+    twin, twin_columns = _twins(labels, supports.mean(axis=0))
+    columns = [
+        *(column for model in per_model for column in model),
+        *(own_iou, own_score, supports.mean(axis=0), supports.std(axis=0), overlaps.std(axis=0), lead),
+        *_part_columns(labels, sure, related.inside),
+        *twin_columns,
+        *_shape_columns(labels.boxes, _typical(labels, sure), evidence),
+        _crowding(labels.boxes, sure.boxes),
+    ]
+    return np.stack(columns, axis=1).reshape(len(labels), len(LABEL_FEATURES)), twin
+
+
+def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints) -> Floats:
+    labels, found = evidence.labels, evidence.reference.take(proposed)
+    _, consensus, crowd = (_model_columns(_view(found.boxes, found.categories, p)) for p in evidence.models)
+    inside_label = coverage(found.boxes, labels.boxes)
+    holds = coverage(labels.boxes, found.boxes).T >= 0.7
+    rivals = iou(found.boxes, sure.boxes)
+    rivals[rivals > 0.999] = 0.0  # itself
+    parts = coverage(sure.boxes, found.boxes).T >= 0.7
+    parts &= area(sure.boxes)[None, :] <= 0.8 * area(found.boxes)[:, None]
+    columns = [
+        *(found.scores, consensus[2], crowd[2], np.maximum(consensus[3], crowd[3])),
+        np.minimum(consensus[0], crowd[0]),
+        *(_top(iou(found.boxes, labels.boxes)), _top(inside_label), np.log1p(holds.sum(axis=1))),
+        *(_top(rivals), parts @ sure.scores),
+        *_shape_columns(found.boxes, _typical(labels, sure), evidence),
+        _crowding(found.boxes, sure.boxes),
+    ]
+    return np.stack(columns, axis=1).reshape(len(found), len(CANDIDATE_FEATURES))
+
+
+def features(evidence: Evidence) -> Features:
+    """Relate an image's labels to what every model predicts."""
+    labels, reference = evidence.labels, evidence.reference
+    strong = np.flatnonzero(reference.scores >= evidence.confident)
+    kept = strong[nms(reference.boxes[strong], reference.scores[strong], 0.5)]
+    sure = reference.take(kept)
+    inside = _contained(labels, sure)
+    matched = _match_reference(labels, reference, kept)
+    proposed = _proposed(labels, reference, kept, matched, inside)
+    views = tuple(_view(labels.boxes, labels.categories, p) for p in evidence.models)
+    category, lead = _called(labels, views)
+    rows, twin = _label_rows(evidence, _Related(views, sure, inside, matched), lead)
+    part_of, part = np.nonzero(inside & (inside.sum(axis=1) >= 2)[:, None])
+    return Features(
+        labels=rows,
+        candidates=_candidate_rows(evidence, sure, proposed),
+        matched=matched,
+        proposed=proposed,
+        moved=_moved(labels, matched, views[:2], reference),
+        category=category,
+        twin=twin,
+        parts=sure.boxes[part],
+        part_of=part_of.astype(np.int64),
+    )

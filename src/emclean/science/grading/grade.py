@@ -1,0 +1,109 @@
+"""From evidence to verdicts: the grade of every instance, its probability, correction and reason."""
+
+from typing import Protocol
+
+import numpy as np
+
+from emclean.boxes import clip
+from emclean.science.grading.evidence import Evidence
+from emclean.science.grading.features import LABEL_FEATURES, Features, features
+from emclean.science.grading.rules import Rules
+from emclean.types import GRADES, Floats, Grade, Ints, Verdicts
+
+_AT = {name: i for i, name in enumerate(LABEL_FEATURES)}
+_MISSED = GRADES.index("missed")
+
+
+class Grader(Protocol):
+    """What turns rows of features into probabilities; ``calibrated`` says whether they may be called that."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probabilities were fitted to an expert's answers."""
+
+    def label_posterior(self, rows: Floats) -> Floats:
+        """The probability ``[N, len(GRADES)]`` of each grade of each label."""
+
+    def missed_probability(self, rows: Floats) -> Floats:
+        """The probability ``[M]`` that each candidate is an object without a label."""
+
+
+def _why(kind: Grade, row: Floats, twin: int, parts: int, called: int) -> str:
+    """A short phrase for the expert."""
+    overlap, score = row[_AT["matched_iou"]], row[_AT["matched_score"]]
+    phrases: dict[Grade, str] = {
+        "clean": f"the model agrees (IoU {overlap:.2f}, score {score:.2f})",
+        "shifted": f"the model places it differently (IoU {overlap:.2f}, score {score:.2f})",
+        "merged": f"{parts} objects predicted inside",
+        "spurious": "no model sees an object here",
+        "mislabelled": f"the model calls it category {called}",
+        "duplicate": f"the same object as label {twin}" if twin >= 0 else "another label shows this object",
+    }
+    if kind == "clean" and overlap < 0.3:
+        return "nothing speaks against it"
+    if kind == "spurious" and score > 0.3:
+        return f"little speaks for it (IoU {overlap:.2f}, score {score:.2f})"
+    return phrases[kind]
+
+
+def _reasons(found: Features, grades: Ints, scores: Floats) -> tuple[str, ...]:
+    parts = np.bincount(found.part_of, minlength=len(grades)) if len(grades) else np.zeros(0, np.int64)
+    of_labels = [
+        _why(GRADES[g], found.labels[i], int(found.twin[i]), int(parts[i]), int(found.category[i]))
+        for i, g in enumerate(grades)
+    ]
+    return (*of_labels, *(f"predicted with score {s:.2f}, not labelled" for s in scores))
+
+
+def _missed_rows(probability: Floats) -> Floats:
+    """The posterior of candidates: missed, or (in the column clean) nothing there."""
+    rows = np.zeros((len(probability), len(GRADES)))
+    rows[:, _MISSED] = probability
+    rows[:, 0] = 1 - probability
+    return rows
+
+
+def _corrected(evidence: Evidence, found: Features, grades: Ints) -> tuple[Floats, Ints]:
+    """The box and category that each label should have, its own where the grade changes nothing."""
+    labels = evidence.labels
+    shifted = grades == GRADES.index("shifted")
+    relabelled = grades == GRADES.index("mislabelled")
+    boxes = np.where(shifted[:, None], clip(found.moved, evidence.width, evidence.height), labels.boxes)
+    sized = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
+    boxes = np.where(sized, boxes, labels.boxes)
+    return boxes, np.where(relabelled, found.category, labels.categories)
+
+
+def verdicts(
+    evidence: Evidence, found: Features, posterior: Floats, missed: Floats, calibrated: bool
+) -> Verdicts:
+    """Verdicts from known probabilities: ``posterior [N, len(GRADES)]`` of labels, ``missed [M]``."""
+    n, reference = len(evidence.labels), evidence.reference
+    grades = posterior.argmax(axis=1).astype(np.int64) if n else np.zeros(0, np.int64)
+    boxes, categories = _corrected(evidence, found, grades)
+    merged = np.isin(found.part_of, np.flatnonzero(grades == GRADES.index("merged")))
+    return Verdicts(
+        label=np.concatenate([np.arange(n), np.full(len(missed), -1)]),
+        prediction=np.concatenate([found.matched, found.proposed]),
+        grade=np.concatenate([grades, np.full(len(missed), _MISSED)]),
+        probability=np.concatenate([posterior[np.arange(n), grades], missed]),
+        box=np.concatenate([boxes, reference.boxes[found.proposed]]),
+        category=np.concatenate([categories, reference.categories[found.proposed]]),
+        reason=_reasons(found, grades, reference.scores[found.proposed]),
+        parts=found.parts[merged],
+        part_of=found.part_of[merged],
+        calibrated=calibrated,
+        posterior=np.concatenate([posterior, _missed_rows(missed)]),
+    )
+
+
+def grade(evidence: Evidence, calibrator: Grader | None = None) -> Verdicts:
+    """Judge every label of an image and every confident prediction without one.
+
+    The first N verdicts are those of the labels, in order; then follow the ``missed`` ones. Without a
+    ``calibrator`` the probabilities are raw scores of rules.
+    """
+    judge = calibrator if calibrator is not None else Rules()
+    found = features(evidence)
+    posterior = judge.label_posterior(found.labels)
+    return verdicts(evidence, found, posterior, judge.missed_probability(found.candidates), judge.calibrated)

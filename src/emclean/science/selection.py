@@ -1,0 +1,131 @@
+"""Which images to ask the expert about: strategies behind one signature, and the unbiased random share.
+
+A strategy takes ``(pool, minutes, rng)`` and returns indices into the pool in order of value, whose
+expected minutes fit the budget (but at least one image when there is any budget and any image).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emclean.types import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The candidate images, as aligned arrays over n images.
+
+    ``discrepancy [n]`` expected number of wrong labels (a count, not a share); ``uncertainty [n]`` mean
+    entropy of the model's scores; ``n_boxes [n]`` crowd labels; ``expected_minutes [n]`` of expert time;
+    ``features [n,d]`` for diversity (d may be 0).
+    """
+
+    image_ids: tuple[str, ...]
+    discrepancy: Floats
+    uncertainty: Floats
+    n_boxes: Ints
+    expected_minutes: Floats
+    features: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __post_init__(self) -> None:
+        n = len(self.image_ids)
+        for name in ("discrepancy", "uncertainty", "n_boxes", "expected_minutes"):
+            column = np.array(getattr(self, name), dtype=np.int64 if name == "n_boxes" else np.float64)
+            self._check(name, column, n)
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
+        features = np.array(self.features, dtype=np.float64)
+        features = features if features.size else np.zeros((n, 0))
+        if features.shape[0] != n:
+            raise ValueError(f"features: expected {n} rows, got {features.shape[0]}")
+        features.setflags(write=False)
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "image_ids", tuple(self.image_ids))
+
+    @staticmethod
+    def _check(name: str, column: NDArray[Any], n: int) -> None:
+        if column.shape != (n,):
+            raise ValueError(f"{name}: expected {n} values, got shape {column.shape}")
+        if not np.isfinite(column).all() or (column < 0).any():
+            raise ValueError(f"{name}: expected finite numbers of at least 0")
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+Strategy = Callable[[Pool, float, np.random.Generator], Ints]
+
+
+def _within(order: Ints, costs: Floats, minutes: float, fill: bool) -> Ints:
+    """The images of ``order`` that the budget pays for; ``fill`` goes on past one that is too dear."""
+    if minutes <= 0 or not len(order):
+        return np.zeros(0, np.int64)
+    taken, spent = [int(order[0])], float(costs[order[0]])
+    for i in order[1:]:
+        if spent + costs[i] <= minutes:
+            taken.append(int(i))
+            spent += float(costs[i])
+        elif not fill:
+            break
+    return np.array(taken, dtype=np.int64)
+
+
+def _by(value: Floats, rng: np.random.Generator) -> Ints:
+    """Indices of falling value, ties in random order."""
+    shuffled = rng.permutation(len(value))
+    return shuffled[np.argsort(-value[shuffled], kind="stable")].astype(np.int64)
+
+
+def random(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
+    """Images at random; stops at the first that does not fit, so that small images are not favoured."""
+    return _within(rng.permutation(len(pool)).astype(np.int64), pool.expected_minutes, minutes, fill=False)
+
+
+def uncertainty(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
+    """Images where the model's own scores are least sure, whatever they cost (a rival, blind to labels)."""
+    return _within(_by(pool.uncertainty, rng), pool.expected_minutes, minutes, fill=True)
+
+
+def discrepancy(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
+    """Images with the most expected label errors per minute of the expert's time."""
+    rate = pool.discrepancy / np.maximum(pool.expected_minutes, 1e-9)
+    return _within(_by(rate, rng), pool.expected_minutes, minutes, fill=True)
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "random": random,
+    "uncertainty": uncertainty,
+    "discrepancy": discrepancy,
+}
+"""Every strategy by the name used in configurations."""
+
+
+def split_random_share(
+    pool: Pool, minutes: float, share: float, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """Spend ``share`` of the budget on random images; return ``(random images, all the others)``.
+
+    The first part is an unbiased sample of the pool, from which label quality and AP are estimated; the
+    second is what a strategy may choose from.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected a number from 0 to 1, got {share}")
+    sample = random(pool, minutes * share, rng)
+    rest = np.setdiff1d(np.arange(len(pool), dtype=np.int64), sample)
+    return sample, rest
+
+
+def subset(pool: Pool, index: Ints) -> Pool:
+    """The pool's images at ``index``, in that order."""
+    rows = np.asarray(index, dtype=np.int64)
+    return Pool(
+        tuple(pool.image_ids[i] for i in rows),
+        pool.discrepancy[rows],
+        pool.uncertainty[rows],
+        pool.n_boxes[rows],
+        pool.expected_minutes[rows],
+        pool.features[rows],
+    )
