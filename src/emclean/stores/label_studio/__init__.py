@@ -1,0 +1,17 @@
+"""Label Studio: the server on this machine, the labelling page, and tasks pushed and answers pulled exactly once."""
+
+from emclean.stores.label_studio.client import LabelStudioClient, Unanswered, read_token
+from emclean.stores.label_studio.pictures import LocalPictures
+from emclean.stores.label_studio.server import ServerProcess, start, stop
+from emclean.stores.label_studio.service import LabelStudioService
+
+__all__ = [
+    "LabelStudioClient",
+    "LabelStudioService",
+    "LocalPictures",
+    "ServerProcess",
+    "Unanswered",
+    "read_token",
+    "start",
+    "stop",
+]

@@ -1,0 +1,125 @@
+"""The labelling page: Label Studio's configuration in XML, the instructions, and the names both sides use.
+
+A suggestion is drawn with a label of its own, ``deposit · shifted?``, coloured by grade. It becomes a
+label only when the expert gives it a category (select it, press the category's key); the page refuses an
+answer that still holds an undecided one. Sending an answer without looking is therefore never the
+shortest way.
+"""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from itertools import product
+from xml.sax.saxutils import quoteattr
+
+from emclean.types import GRADES, TaskSpec
+
+BOXES = "label"
+"""Name of the control that holds boxes."""
+
+PICTURE = "picture"
+"""Name of the object that is labelled."""
+
+COMMENT = "comment"
+"""Name of the expert's free text."""
+
+_PALETTE = ("#1f9d55", "#2563eb", "#b45309", "#7c3aed", "#0e7490", "#be123c", "#4d7c0f", "#a21caf", "#475569")
+
+GRADE_COLOURS = {
+    "": "#9ca3af",
+    "clean": "#86efac",
+    "missed": "#f97316",
+    "shifted": "#facc15",
+    "merged": "#e879f9",
+    "spurious": "#ef4444",
+    "mislabelled": "#38bdf8",
+    "duplicate": "#a78bfa",
+}
+"""The colour of a suggestion, by its grade."""
+
+_OUT_OF_REACH = "ctrl+alt+shift+f12"
+"""A hotkey that nobody presses: without one, Label Studio would give single letters to hidden labels."""
+
+_UNDECIDED = (
+    "Some suggestions are undecided (the first is selected now). Press a category's key to accept it, "
+    "after moving its sides if needed, or Backspace to delete it."
+)
+
+
+def suggestion_label(category: str, grade: str = "") -> str:
+    """The label under which a suggestion of this category and grade is shown, always ending in ``?``."""
+    return f"{category.replace(',', ';')} · {grade}?" if grade else f"{category.replace(',', ';')}?"
+
+
+def suggestion_labels(categories: Sequence[str]) -> dict[str, str]:
+    """Every label that a suggestion can have, with its colour; never one of the categories themselves."""
+    pairs = product(categories, ("", *GRADES))
+    labels = {suggestion_label(category, grade): GRADE_COLOURS[grade] for category, grade in pairs}
+    return {label: colour for label, colour in labels.items() if label not in categories}
+
+
+def _label(value: str, colour: str, hotkey: str) -> str:
+    return f"<Label value={quoteattr(value)} background={quoteattr(colour)} hotkey={quoteattr(hotkey)}/>"
+
+
+def _category_labels(categories: Sequence[str]) -> str:
+    keys = [str(i) for i in range(1, 10)]
+    hotkeys = keys[: len(categories)] + [_OUT_OF_REACH] * (len(categories) - len(keys))
+    rows = enumerate(zip(categories, hotkeys, strict=True))
+    return "\n      ".join(_label(name, _PALETTE[i % len(_PALETTE)], key) for i, (name, key) in rows)
+
+
+def configuration(categories: Sequence[str]) -> str:
+    """The labelling page for these categories, as Label Studio's XML."""
+    suggested = suggestion_labels(categories)
+    hidden = "\n        ".join(_label(name, colour, _OUT_OF_REACH) for name, colour in suggested.items())
+    return f"""<View>
+  <Header value="$note" size="5"/>
+  <View style="position: sticky; top: 0; z-index: 10; background: white">
+    <RectangleLabels name="{BOXES}" toName="{PICTURE}" canRotate="false" strokeWidth="2" opacity="0.15">
+      {_category_labels(categories)}
+      <View style="display: none">
+        {hidden}
+      </View>
+    </RectangleLabels>
+  </View>
+  <Image name="{PICTURE}" value="$image" zoom="true" zoomControl="true" negativeZoom="true" showLabels="true"
+    brightnessControl="true" contrastControl="true" rotateControl="false" crosshair="true" smoothing="false"/>
+  <View style="display: none">
+    <Choices name="decision" toName="{PICTURE}" perRegion="true" required="true"
+      whenLabelValue={quoteattr(",".join(suggested))} requiredMessage={quoteattr(_UNDECIDED)}>
+      <Choice value="undecided" hotkey="{_OUT_OF_REACH}"/>
+    </Choices>
+  </View>
+  <TextArea name="{COMMENT}" toName="{PICTURE}" rows="2" maxSubmissions="1" editable="true"
+    placeholder="Remark (optional): press Enter to keep it"/>
+</View>"""
+
+
+_HELP = """<p>{words}</p>
+<ul>
+<li><b>Mark every object</b> of: {categories}. Press its key, then drag a box that just holds the object.</li>
+<li><b>A box with “?” is a suggestion</b> and counts for nothing until you decide. Click it, then press the
+category's key (1-9) to accept it; move or resize it first if it sits badly. Backspace deletes it.</li>
+<li>Suggestions are often wrong on purpose of being checked: look at the picture first, at the box second.
+Its colour and word say what is doubtful; the reason is under <i>Info</i> when it is selected.</li>
+<li>Some pictures come without suggestions. Mark them as you would any other.</li>
+<li>No object in the picture: delete what is suggested and <b>Submit</b> without a box. You cannot tell:
+<b>Skip</b>.</li>
+</ul>"""
+
+
+def instructions(categories: Sequence[str], words: str = "") -> str:
+    """Short instructions for the expert as HTML; ``words`` (plain text) come first."""
+    names = ", ".join(f"{escape(name)} ({i})" for i, name in enumerate(categories, 1))
+    first = escape(words.strip()) or "Draw a box around every object."
+    return _HELP.format(words=re.sub(r"\s*\n\s*", "<br>", first), categories=names)
+
+
+def note(task: TaskSpec) -> str:
+    """The line above the picture: its name, its scale, and what is suggested."""
+    size = f"{task.image.width} × {task.image.height} px"
+    scale = f", {task.image.pixel_size_nm:.3g} nm/px" if task.image.pixel_size_nm else ""
+    n = 0 if task.blind else len(task.suggestions)
+    asked = f"{n} suggestion{'s' * (n != 1)} to decide" if n else "no suggestions, please mark every object"
+    return f"{task.image.name} ({size}{scale}): {asked}"
