@@ -96,15 +96,27 @@ class _Plan:
     added: Ints
 
 
+def _one_stays(labels: Labels, copies: Bools, gone: Bools, chance: Floats) -> Bools:
+    """The ``copies [N]`` that may be deleted while another label of the same object (IoU >= 0.4) stays."""
+    shows = iou(labels.boxes, labels.boxes) >= 0.4
+    np.fill_diagonal(shows, False)
+    stays = ~gone
+    for i in np.argsort(-chance, kind="stable"):  # surest first; each decision depends on those before
+        if copies[i]:
+            stays[i] = not (shows[i] & stays).any()
+    return np.asarray(copies & ~stays)
+
+
 def _plan(labels: Labels, verdicts: Verdicts, safe: Bools) -> _Plan:
     n = len(labels)
     grade, act = verdicts.grade[:n], safe[:n]
     parts = np.bincount(verdicts.part_of, minlength=max(n, 1))[:n]
     split = act & (grade == _INDEX["merged"]) & (parts >= 2)
-    gone = act & np.isin(grade, [_INDEX["spurious"], _INDEX["duplicate"]])
+    gone = split | (act & (grade == _INDEX["spurious"]))
+    gone |= _one_stays(labels, act & (grade == _INDEX["duplicate"]), gone, verdicts.probability[:n])
     moved = act & (grade == _INDEX["shifted"]) & (verdicts.box[:n] != labels.boxes).any(axis=1)
     called = act & (grade == _INDEX["mislabelled"]) & (verdicts.category[:n] != labels.categories)
-    return _Plan(moved, called, gone | split, np.flatnonzero(split), n + np.flatnonzero(safe[n:]))
+    return _Plan(moved, called, gone, np.flatnonzero(split), n + np.flatnonzero(safe[n:]))
 
 
 def _edits(labels: Labels, verdicts: Verdicts, plan: _Plan) -> list[Change]:

@@ -94,7 +94,15 @@ def una(ratio: float) -> NoiseRates:
 
 
 PRESETS: Mapping[str, NoiseRates] = {
-    "expert_raters": NoiseRates(),
+    "expert_raters": NoiseRates(
+        missed=0.228,
+        shifted=1.0,
+        shift_sigma=0.095,
+        merged=0.003,
+        spurious=0.111,
+        mislabelled=0.139,
+        duplicate=0.004,
+    ),
     "una": una(0.2),
     "crowd": NoiseRates(missed=0.35, shifted=1.0, shift_sigma=0.15, merged=0.20, spurious=0.20),
 }

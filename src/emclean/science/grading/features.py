@@ -94,10 +94,11 @@ def _model_columns(view: _View) -> list[Floats]:
 def _shape_columns(boxes: Floats, typical: float, evidence: Evidence) -> list[Floats]:
     """Log size against the image's typical one, log aspect, whether the border cuts it."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    size: Floats = np.log(np.sqrt(area(boxes)) / typical)
+    size = np.asarray(np.log(np.sqrt(area(boxes)) / typical))
     limits = np.array([evidence.width, evidence.height])
     border = (boxes[:, :2] <= 1).any(axis=1) | (boxes[:, 2:] >= limits - 1).any(axis=1)
-    return [size, np.asarray(np.log(sides[:, 0] / sides[:, 1])), border.astype(np.float64)]
+    aspect = np.asarray(np.log(sides[:, 0] / sides[:, 1]))
+    return [size, aspect, np.asarray(border, dtype=np.float64)]
 
 
 def _crowding(boxes: Floats, others: Floats) -> Floats:
@@ -177,7 +178,7 @@ def _moved(labels: Labels, matched: Ints, views: tuple[_View, ...], reference: P
 
 
 def _called(labels: Labels, views: tuple[_View, ...]) -> tuple[Ints, Floats]:
-    """The other category that the models support most at each label (its own without one), and by how much."""
+    """The other category that the models support most at each label (else its own), and its lead ``[N]``."""
     top = max((int(v.predictions.categories.max(initial=0)) for v in views), default=0)
     votes = np.zeros((len(labels), max(top, int(labels.categories.max(initial=0))) + 1))
     for view in views:
