@@ -1,0 +1,137 @@
+"""What a report shows: plain values; ``None`` wherever something could not be known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from emclean.types import LabelQuality, SetAside
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One round. Cost columns count everything spent up to its end; shares and rates are fractions 0-1.
+
+    ``grades`` counts the judged instances of the round by grade.
+    """
+
+    round: int
+    images: int | None = None
+    added: int | None = None
+    moved: int | None = None
+    deleted: int | None = None
+    verified: int | None = None
+    minutes: float | None = None
+    share_of_full: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    ap50: float | None = None
+    ap50_low: float | None = None
+    ap50_high: float | None = None
+    model_version: str | None = None
+    promoted: bool | None = None
+    grades: Mapping[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(row: Mapping[str, Any], **more: Any) -> "RoundRow":
+        """Read one entry of ``rounds`` in a run's ``summary.json``; ``more`` adds or replaces fields."""
+        cost, labels = row.get("cost") or {}, row.get("labels") or {}
+        fields: dict[str, Any] = {
+            "round": row["round"],
+            **{name: cost.get(name) for name in ("images", "minutes", "share_of_full")},
+            **{
+                name: (cost.get("boxes") or {}).get(name)
+                for name in ("added", "moved", "deleted", "verified")
+            },
+            **{name: labels.get(name) for name in ("precision", "recall", "f1")},
+            **{
+                name: row.get(name) for name in ("ap50", "ap50_low", "ap50_high", "model_version", "promoted")
+            },
+        }
+        return RoundRow(**{**fields, **more})
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """One kind of label error: how many there were before and after, and how well the grade finds it.
+
+    ``precision`` and ``recall`` compare the grade with the ledger of what was planted, where there is one.
+    """
+
+    kind: str
+    before: int | None = None
+    after: int | None = None
+    precision: float | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class GradeRow:
+    """One grade: how often it was given, the threshold of its correction, and what that correction is worth.
+
+    ``precision`` is measured on ``checked`` instances that the expert answered; ``threshold`` is None where
+    the wanted precision cannot be reached, so that nothing is corrected without being asked.
+    """
+
+    grade: str
+    count: int | None = None
+    threshold: float | None = None
+    precision: float | None = None
+    checked: int | None = None
+    corrected: int | None = None
+    asked: int | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its words; ``dark`` is the same picture for a dark page, where it differs."""
+
+    title: str
+    png: bytes
+    caption: str = ""
+    dark: bytes | None = None
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Seconds that one stage took, in one round or over all."""
+
+    stage: str
+    seconds: float
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the page of one run shows.
+
+    ``floor`` and ``ceiling`` are AP50 after training on all crowd labels and on full expert labels;
+    ``services`` maps names to addresses; ``lineage`` maps what the run was made from to a digest or version.
+    """
+
+    name: str
+    status: str
+    task: str = "boxes"
+    started: str | None = None
+    finished: str | None = None
+    rounds: Sequence[RoundRow] = ()
+    floor: float | None = None
+    ceiling: float | None = None
+    percent_of_ceiling: float | None = None
+    before: LabelQuality | None = None
+    after: LabelQuality | None = None
+    kinds: Sequence[KindRow] = ()
+    grades: Sequence[GradeRow] = ()
+    overlays: Sequence[Figure] = ()
+    figures: Sequence[Figure] = ()
+    stages: Sequence[StageTime] = ()
+    set_aside: Sequence[SetAside] = ()
+    services: Mapping[str, str | None] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def last(self) -> RoundRow | None:
+        """The final round, never the best one."""
+        return self.rounds[-1] if self.rounds else None

@@ -1,0 +1,223 @@
+"""The report of one run: a single HTML file that needs nothing else, neither network nor script."""
+
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+
+from emclean.report import html, plots
+from emclean.report.data import Figure, ReportData, RoundRow
+from emclean.report.theme import ThemeName
+
+# Nothing may be loaded from anywhere: pictures are in the page, and no script runs, whatever a name says.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+_PILLS = {"finished": "good", "waiting": "warn", "running": "warn", "failed": "bad"}
+
+
+def render(data: ReportData) -> str:
+    """The page of one run as HTML, readable on a phone, light or dark as the reader's device is set."""
+    parts = (
+        _header(data),
+        _tiles(data),
+        _notes(data),
+        _curves(data),
+        _rounds(data),
+        _quality(data),
+        _grades(data),
+        html.section("What was asked and corrected", _gallery(data.overlays), note=_OVERLAY_NOTE),
+        html.section("More figures", _gallery(data.figures)),
+        _times(data),
+        _set_aside(data),
+        _records(data),
+    )
+    style = files("emclean.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.text(data.name)} – emclean report</title><style>{style}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+_OVERLAY_NOTE = (
+    "Crowd: thin orange. Model: dashed blue. Expert or corrected: thick green. "
+    "Words beside a box are its grade."
+)
+
+
+def _header(data: ReportData) -> str:
+    kind = _PILLS.get(data.status.lower(), "")
+    when = " – ".join(html.text(time) for time in (data.started, data.finished) if time)
+    addresses = "".join(
+        f"<dt>{html.text(name)}</dt><dd>{html.link(address)}</dd>" for name, address in data.services.items()
+    )
+    return (
+        f'<header><h1>{html.text(data.name)}</h1><span class="pill {kind}">{html.text(data.status)}</span>'
+        f'<span class="soft">{when}</span></header><p class="lead">{headline(data)}</p><dl>{addresses}</dl>'
+    )
+
+
+def headline(data: ReportData) -> str:
+    """The run in one sentence, of what is known and no more."""
+    last = data.last
+    if last is None or last.ap50 is None:
+        return "No round has been evaluated yet."
+    words = f"Round {last.round} reaches AP50 {last.ap50:.3f}"
+    if data.percent_of_ceiling is not None:
+        words += f", {data.percent_of_ceiling:.1f} % of what all expert labels give"
+    if last.share_of_full is not None:
+        words += (
+            f", for {html.percent(last.share_of_full)} of the expert time that labelling everything costs"
+        )
+    if data.floor is not None:
+        words += f"; crowd labels alone give {data.floor:.3f}"
+    return html.text(words + ".")
+
+
+def _tiles(data: ReportData) -> str:
+    last = data.last or RoundRow(0)
+    before, after = (html.number(quality.f1 if quality else None) for quality in (data.before, data.after))
+    share = None if data.percent_of_ceiling is None else data.percent_of_ceiling / 100
+    tiles = (
+        (html.number(last.ap50), f"AP50 {_interval(last)}"),
+        (html.percent(share), f"of the ceiling {html.number(data.ceiling)}"),
+        (html.number(last.minutes, 1), "expert minutes"),
+        (html.percent(last.share_of_full), "of the cost of labelling everything"),
+        (after, f"F1 of the labels, {before} before"),
+        (html.whole(last.images), "images answered by the expert"),
+        (html.whole(len(data.set_aside)), "images and labels set aside"),
+    )
+    cells = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
+    return f'<div class="tiles">{cells}</div>'
+
+
+def _interval(row: RoundRow) -> str:
+    if row.ap50_low is None or row.ap50_high is None:
+        return ""
+    return f"({row.ap50_low:.3f} to {row.ap50_high:.3f})"
+
+
+def _notes(data: ReportData) -> str:
+    return html.section("Read this first", "".join(f"<p>{html.text(note)}</p>" for note in data.notes))
+
+
+def _both(title: str, draw: Callable[[ThemeName], bytes], caption: str = "") -> str:
+    return html.image(Figure(title, draw("light"), caption, draw("dark")))
+
+
+def _curves(data: ReportData) -> str:
+    curve = plots.curve_of(data.rounds)
+    if not curve.cost:
+        return ""
+    known = plots.References(data.floor, data.ceiling, plots.full_minutes(data.rounds))
+    score = _both(
+        "AP50 against expert minutes",
+        lambda theme: plots.budget_curve([curve], known, "minutes", theme),
+        _band_words(curve),
+    )
+    labels = ""
+    if any(row.f1 is not None for row in data.rounds):
+        labels = _both(
+            "Quality of the labels by round", lambda theme: plots.labels_by_round(data.rounds, theme)
+        )
+    return html.section("What the expert's time bought", f'<div class="pair">{score}{labels}</div>')
+
+
+def _band_words(curve: plots.Curve) -> str:
+    return "Band: interval over the held-out images." if curve.low is not None else ""
+
+
+def _rounds(data: ReportData) -> str:
+    head = ("round", "images", "added", "moved", "deleted", "verified", "minutes", "share of full",
+            "precision", "recall", "F1", "AP50", "model", "promoted")  # fmt: skip
+    rows = [_round_cells(row) for row in data.rounds]
+    blank = [html.DASH] * (len(head) - 4)
+    for name, value in (("floor", data.floor), ("ceiling", data.ceiling)):
+        rows.append([name, *blank, html.number(value), html.DASH, html.DASH])
+    note = (
+        "Costs count everything spent up to the end of the round; precision, recall and F1 are those of the "
+        "labels. Floor: trained on crowd labels alone. Ceiling: trained on all expert labels."
+    )
+    return html.section("Rounds", html.table(head, rows), note=note)
+
+
+def _round_cells(row: RoundRow) -> list[str]:
+    promoted = html.DASH if row.promoted is None else ("yes" if row.promoted else "no")
+    counts = (row.images, row.added, row.moved, row.deleted, row.verified)
+    return [
+        str(row.round),
+        *(html.whole(count) for count in counts),
+        html.number(row.minutes, 1),
+        html.percent(row.share_of_full),
+        *(html.number(value) for value in (row.precision, row.recall, row.f1, row.ap50)),
+        html.text(row.model_version),
+        promoted,
+    ]
+
+
+def _quality(data: ReportData) -> str:
+    if data.before is None and data.after is None and not data.kinds:
+        return ""
+    quality = _both(
+        "Label quality at IoU 0.5", lambda theme: plots.label_quality(data.before, data.after, theme)
+    )
+    if not data.kinds:
+        return html.section("Labels before and after", f'<div class="pair">{quality}</div>')
+    kinds = _both("Label errors by kind", lambda theme: plots.error_kinds(data.kinds, theme))
+    head = ("kind", "before", "after", "precision of the grade", "recall of the grade")
+    rows = (
+        [html.text(k.kind), html.whole(k.before), html.whole(k.after), html.number(k.precision, 2),
+         html.number(k.recall, 2)]
+        for k in data.kinds
+    )  # fmt: skip
+    pictures = f'<div class="pair">{quality}{kinds}</div>'
+    return html.section("Labels before and after", pictures, html.table(head, rows))
+
+
+def _grades(data: ReportData) -> str:
+    if not data.grades and not any(row.grades for row in data.rounds):
+        return ""
+    stacked = _both("Grades by round", lambda theme: plots.grades_by_round(data.rounds, theme))
+    head = ("grade", "instances", "corrected", "asked", "threshold", "measured precision", "checked")
+    rows = (
+        [html.text(g.grade), html.whole(g.count), html.whole(g.corrected), html.whole(g.asked),
+         html.number(g.threshold, 2), html.number(g.precision, 2), html.whole(g.checked)]
+        for g in data.grades
+    )  # fmt: skip
+    note = (
+        "A grade is corrected without asking only above its threshold, chosen on the expert's images "
+        "for the wanted precision. A dash: that precision cannot be reached, so nothing is corrected."
+    )
+    listed = html.table(head, rows) if data.grades else ""
+    return html.section(
+        "Grades", f'<div class="pair"><div>{stacked}</div><div>{listed}</div></div>', note=note
+    )
+
+
+def _gallery(figures: Iterable[Figure]) -> str:
+    shown = "".join(html.image(figure) for figure in figures)
+    return f'<div class="gallery">{shown}</div>' if shown else ""
+
+
+def _times(data: ReportData) -> str:
+    if not data.stages:
+        return ""
+    total = plots.duration(sum(entry.seconds for entry in data.stages))
+    drawn = _both(f"Time by stage, {total} in all", lambda theme: plots.stage_times(data.stages, theme))
+    return html.section("Where the time went", f'<div class="pair">{drawn}</div>')
+
+
+def _set_aside(data: ReportData) -> str:
+    rows = (
+        [html.text(entry.kind), html.text(entry.item), html.text(entry.reason)] for entry in data.set_aside
+    )
+    if not data.set_aside:
+        return html.section("Set aside", "<p>Nothing: every image and label could be used.</p>")
+    title = f"Set aside ({len(data.set_aside)})"
+    return html.section(title, html.table(("kind", "item", "reason"), rows, left=(0, 1, 2)))
+
+
+def _records(data: ReportData) -> str:
+    made_from = html.section("What this run was made from", html.pairs(data.lineage) if data.lineage else "")
+    config = html.folded("Configuration", html.pairs(data.config)) if data.config else ""
+    return made_from + config
