@@ -62,7 +62,7 @@ def own_environment(home: Path | None) -> dict[str, str]:
 
 
 def joining_environment(home: Path | None) -> dict[str, str]:
-    """How to prove ourselves to a cluster that runs: as the environment says, else by a token that we know."""
+    """How to prove ourselves to a running cluster: as the environment says, else by a token we know."""
     if "RAY_AUTH_MODE" in os.environ:
         return {}
     known = [home / TOKEN_NAME] if home else []
@@ -120,7 +120,7 @@ def connect(
 
 def _read_environment_again() -> None:
     """Ray reads the token mode once, at import; a process that imported it earlier must read it anew."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
@@ -147,8 +147,12 @@ def _init(ray: Any, address: str | None, num_cpus: int | None) -> None:
     try:
         ray.init(address or "local", **options)
     except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-        fix = "Check the address and the token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH), or start one: emclean up."
-        raise ComputeError(f"could not join or start Ray ({_first_line(error)}).", address or "", fix) from error
+        fix = (
+            "Check the address and the token (RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH), or start one: emclean up."
+        )
+        raise ComputeError(
+            f"could not join or start Ray ({_first_line(error)}).", address or "", fix
+        ) from error
 
 
 def _describe(ray: Any, started: bool) -> Session:

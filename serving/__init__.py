@@ -1,0 +1,1 @@
+"""The served model: HTTP for programs, a small page for people, an ML backend for Label Studio."""

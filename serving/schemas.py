@@ -1,0 +1,113 @@
+"""What the served model takes and gives, as documented values; they make up the OpenAPI description."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """An answer that refuses fields nobody documented."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Box(Answer):
+    """One object found in a picture."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="Corners x1, y1, x2, y2 in pixels of the picture."
+    )
+    category: str
+    score: float = Field(ge=0, le=1, description="Probability that the box is right, where calibrated.")
+
+
+class PictureFacts(Answer):
+    """What was read of the picture."""
+
+    image_id: str = Field(description="First 16 hex digits of the SHA-256 of the file's bytes.")
+    width: int
+    height: int
+    bit_depth: int
+    pixel_size_nm: float | None = None
+
+
+class Detections(Answer):
+    """The answer of ``POST /v1/detect``, best score first."""
+
+    image: PictureFacts
+    detections: list[Box]
+    model_version: str
+    label_revision: str | None = Field(description="Revision of the labels that the model was trained on.")
+    calibrated: bool = Field(description="Whether scores are calibrated probabilities.")
+    seconds: float
+    preview: str | None = Field(None, description="A PNG data URI of the picture in 8 bits, when asked for.")
+
+
+class ModelFacts(Answer):
+    """The answer of ``GET /v1/model``: which model this replica serves."""
+
+    model_version: str
+    label_revision: str | None
+    family: str
+    categories: list[str]
+    metrics: dict[str, Any]
+    calibrated: bool
+    loaded_at: str
+    replica: str
+
+
+class Failure(Answer):
+    """A version that could not be loaded; the one before goes on."""
+
+    model_version: str
+    error: str
+    at: str
+
+
+class Health(Answer):
+    """The answer of ``GET /healthz``; ``status`` is ``ok``, ``degraded`` (a swap failed) or ``no model``."""
+
+    status: str
+    model_version: str | None
+    replica: str
+    last_failure: Failure | None = None
+
+
+class Problem(Answer):
+    """Every error's body: a short code, what was wrong, and what to do."""
+
+    code: str
+    message: str
+    fix: str = ""
+
+
+class SetupRequest(BaseModel):
+    """Label Studio's ``/setup``; its access token is neither kept nor used."""
+
+    project: str | int | None = None
+
+
+class SetupAnswer(Answer):
+    """The version that Label Studio shows beside our predictions."""
+
+    model_version: str | None
+
+
+class LabellingTask(BaseModel):
+    """One task as Label Studio sends it; its ``data.image_id`` names the picture in the workspace."""
+
+    id: int | None = None
+    data: dict[str, Any] = {}
+
+
+class PredictRequest(BaseModel):
+    """Label Studio's ``/predict``."""
+
+    tasks: list[LabellingTask] = Field(max_length=64)
+    label_config: str | None = Field(None, max_length=100_000)
+
+
+class PredictAnswer(Answer):
+    """Predictions in Label Studio's own form, one per task."""
+
+    results: list[dict[str, Any]]
