@@ -94,17 +94,26 @@ class CostSeconds(Section):
 
 
 class Detector(Section):
-    """The detector and how long it trains."""
+    """The detector and how long it trains.
+
+    ``init`` is ``pretrained`` (the shipped weights), null (from scratch) or a local safetensors file.
+    ``scales`` are the magnifications at which pictures are trained on and searched; empty means chosen from
+    the size of the crowd's boxes. ``steps`` bounds every training within the loop, ``final_steps`` that of
+    the model that is served, ``baseline_steps`` that of floor and ceiling; all end early after ``patience``
+    evaluations on the validation part without gain (0: never).
+    """
 
     family: str = "compact"
     init: str | None = "pretrained"
-    working_side: float | None = Field(None, gt=0)
-    steps: int = Field(480, ge=1)
-    baseline_steps: int = Field(1280, ge=1)
-    patience: int = Field(4, ge=0)
+    scales: tuple[float, ...] = ()
+    steps: int = Field(400, ge=1)
+    final_steps: int = Field(800, ge=1)
+    baseline_steps: int = Field(2000, ge=1)
+    patience: int = Field(5, ge=0)
+    eval_every: int = Field(100, ge=1)
     batch: int = Field(8, ge=1)
     crop: int = Field(256, ge=64)
-    lr: float | None = Field(None, gt=0)
+    lr: float = Field(2e-3, gt=0)
     workers: int = Field(1, ge=1)
     use_gpu: bool = False
 

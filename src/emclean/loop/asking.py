@@ -1,0 +1,318 @@
+"""Asking the expert: the plan of a round, pushing it, and taking in the answers, each safe to repeat."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emclean.loop.job import Job
+from emclean.loop.states import write_atomically
+from emclean.science import cost, expert
+from emclean.stores import labels as label_events
+from emclean.types import Answer, AnsweredBox, Cost, Labels, Pull, Suggestion, TaskSpec
+
+
+@dataclass(frozen=True)
+class Question:
+    """One planned task as it is kept on disk: what is asked, whether drawn at random, and what is shown."""
+
+    task: TaskSpec
+    at_random: bool
+
+
+def plan_file(job: Job, round_: int) -> Path:
+    """Where the plan of a round is kept."""
+    return job.folder / f"plan-{round_}.json"
+
+
+def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggestion], **kind: Any) -> Question:
+    """The question about one image; ``kind`` holds ``at_random``, ``blind`` and ``value``."""
+    at_random, blind = bool(kind["at_random"]), bool(kind["blind"])
+    task = TaskSpec(
+        key=f"{job.run}/{image_id}/{round_}",
+        image=job.data.record(image_id),
+        suggestions=() if blind else tuple(shown),
+        blind=blind,
+        value=float(kind["value"]),
+    )
+    return Question(task, at_random)
+
+
+def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
+    """Keep the plan, before anything is sent."""
+    rows = [
+        {
+            "key": q.task.key,
+            "image_id": q.task.image.image_id,
+            "suggestions": [asdict(s) for s in q.task.suggestions],
+            "blind": q.task.blind,
+            "value": q.task.value,
+            "at_random": q.at_random,
+        }
+        for q in questions
+    ]
+    write_atomically(plan_file(job, round_), json.dumps(rows, indent=1))
+
+
+def load_plan(job: Job, round_: int) -> list[Question]:
+    """The plan of a round as it was saved."""
+    questions = []
+    for row in json.loads(plan_file(job, round_).read_text(encoding="utf-8")):
+        shown = tuple(Suggestion(**{**s, "box": tuple(s["box"])}) for s in row["suggestions"])
+        image = job.data.record(row["image_id"])
+        task = TaskSpec(row["key"], image, shown, "image", row["blind"], row["value"])
+        questions.append(Question(task, row["at_random"]))
+    return questions
+
+
+def questions_until(job: Job, round_: int) -> list[Question]:
+    """The questions of every round up to this one."""
+    return [q for r in range(round_ + 1) if plan_file(job, r).exists() for q in load_plan(job, r)]
+
+
+def push(job: Job, round_: int) -> int:
+    """Send the round's tasks: journal first, then the service, then the task ids. Safe to repeat."""
+    tasks = [q.task for q in load_plan(job, round_)]
+    _journal(job, round_, tasks, "planned", {})
+    name = f"emclean {job.run}"
+    job.parts.service.ensure_project(name, job.data.categories, INSTRUCTIONS)
+    numbers = job.parts.service.push(tasks)
+    _journal(job, round_, tasks, "pushed", numbers)
+    return len(tasks)
+
+
+INSTRUCTIONS = (
+    "Draw a tight box round every object that belongs to a category. Boxes that are already there are "
+    "suggestions: move the badly placed ones, delete those on nothing, add what is missing. Some pictures "
+    "come without suggestions on purpose. Submit an empty picture when there is no object; skip one that "
+    "cannot be judged."
+)
+
+
+def _journal(job: Job, round_: int, tasks: Sequence[TaskSpec], state: str, ids: Mapping[str, int]) -> None:
+    rows = [
+        {
+            "key": task.key,
+            "run": job.run,
+            "round": round_,
+            "image_id": task.image.image_id,
+            "kind": task.kind,
+            "blind": task.blind,
+            "value": task.value,
+            "state": state,
+            "revision": "",
+            "task_id": ids.get(task.key),
+            "suggestions": [_suggestion_row(s) for s in task.suggestions],
+            "at": job.parts.now(),
+        }
+        for task in tasks
+    ]
+    job.parts.tables.append("tasks", rows)
+
+
+def _corners(box: Sequence[float]) -> dict[str, float]:
+    return dict(zip(("x1", "y1", "x2", "y2"), (float(side) for side in box), strict=True))
+
+
+def _suggestion_row(s: Suggestion) -> dict[str, Any]:
+    said = {"suggestion_id": s.suggestion_id, "category": s.category, "score": s.score}
+    return {**_corners(s.box), **said, "grade": s.grade, "reason": s.reason}
+
+
+def pull(job: Job, round_: int) -> Pull:
+    """Fetch every answer of the run so far and write what is new into the tables. Safe to repeat.
+
+    Label events are written before the answers that caused them, so that a crash between the two only means
+    that the same events are offered, and left out, once more.
+    """
+    questions = {q.task.key: q for q in questions_until(job, round_)}
+    brought = job.parts.service.pull(sorted(questions))
+    known = _known_versions(job)
+    fresh = [a for a in brought.answers if (a.key, a.annotation_id, a.updated_at) not in known]
+    if fresh:
+        _write_events(job, questions, label_events.newest(brought.answers), {a.key for a in fresh})
+        _keep_answers(job, fresh)
+    return brought
+
+
+def _known_versions(job: Job) -> set[tuple[str, int, str]]:
+    columns = ["key", "annotation_id", "updated_at"]
+    rows = job.parts.tables.read("answers", columns=columns, where={"run": job.run}).to_pylist()
+    return {(row["key"], row["annotation_id"], row["updated_at"]) for row in rows}
+
+
+def _write_events(
+    job: Job, questions: Mapping[str, Question], answers: Mapping[str, Answer], keys: set[str]
+) -> None:
+    categories = job.data.categories
+    table = job.parts.tables.read("labels", where={"run": job.run})
+    standing = label_events.current(table, categories)
+    events: list[dict[str, Any]] = []
+    for key in sorted(keys):
+        image_id = questions[key].task.image.image_id
+        shown = {s.suggestion_id: s.suggestion_id for s in questions[key].task.suggestions}
+        events += label_events.expert_events(
+            image_id,
+            standing.get(image_id, Labels.empty()),
+            answers[key],
+            instances={name: name for name in shown if not name.startswith("seen-")},
+            categories=categories,
+            round_=round_number(key),
+            run=job.run,
+        )
+    job.parts.tables.append("labels", events)
+
+
+def close(job: Job, round_: int, brought: Pull) -> None:
+    """Put on record how each task of the round ended: answered, skipped or deleted."""
+    answers = label_events.newest(brought.answers)
+    tasks = {q.task.key: q.task for q in load_plan(job, round_)}
+    for state in ("answered", "skipped", "deleted"):
+        ended = [task for key, task in tasks.items() if _ending(key, answers, brought) == state]
+        _journal(job, round_, ended, state, {key: answer.task_id for key, answer in answers.items()})
+
+
+def _ending(key: str, answers: Mapping[str, Answer], brought: Pull) -> str:
+    if key in brought.deleted and key not in answers:
+        return "deleted"
+    return "skipped" if answers[key].skipped else "answered"
+
+
+@contextmanager
+def answering(job: Job, round_: int) -> Iterator[Callable[[], None]]:
+    """Have the simulated expert at work, where the expert is simulated; yields a check that it lives."""
+    if job.settings.expert.kind != "simulated":
+        yield lambda: None
+    elif job.parts.expert_program is None:
+        simulated_answers(job, round_)
+        yield lambda: None
+    else:
+        with job.parts.expert_program() as check:
+            yield check
+
+
+def round_number(key: str) -> int:
+    """The round that a task's key names."""
+    return int(key.rsplit("/", 1)[1])
+
+
+def image_of(key: str) -> str:
+    """The image id that a task's key names."""
+    return key.rsplit("/", 2)[1]
+
+
+def _keep_answers(job: Job, answers: Sequence[Answer]) -> None:
+    rows = [
+        {
+            "key": answer.key,
+            "run": job.run,
+            "round": round_number(answer.key),
+            "image_id": image_of(answer.key),
+            "task_id": answer.task_id,
+            "annotation_id": answer.annotation_id,
+            "updated_at": answer.updated_at,
+            "annotator": answer.annotator,
+            "skipped": answer.skipped,
+            "lead_time_s": answer.lead_time_s,
+            "boxes": [_answer_row(box) for box in answer.boxes],
+            "at": job.parts.now(),
+        }
+        for answer in answers
+    ]
+    job.parts.tables.append("answers", rows)
+
+
+def _answer_row(box: AnsweredBox) -> dict[str, Any]:
+    return {**_corners(box.box), "category": box.category, "suggestion_id": box.suggestion_id}
+
+
+def answers_so_far(job: Job) -> dict[str, Answer]:
+    """The answer that counts for each task of this run, from the tables."""
+    rows = job.parts.tables.read("answers", where={"run": job.run}).to_pylist()
+    return label_events.newest([_answer(row) for row in rows])
+
+
+def _answer(row: Mapping[str, Any]) -> Answer:
+    boxes = tuple(
+        AnsweredBox((b["x1"], b["y1"], b["x2"], b["y2"]), b["category"], b["suggestion_id"])
+        for b in row["boxes"]
+    )
+    names = ("key", "task_id", "annotation_id", "updated_at", "annotator", "skipped", "lead_time_s")
+    return Answer(boxes=boxes, **{name: row[name] for name in names})
+
+
+def spent(job: Job, answers: Mapping[str, Answer], questions: Sequence[Question]) -> Cost:
+    """What the answers to these questions cost.
+
+    Minutes are Label Studio's lead time where people answer, and the stated cost model's where the expert is
+    simulated. A skipped task costs its opening.
+    """
+    people = job.settings.expert.kind == "label_studio"
+    costs = [_cost_of(job, q, answers[q.task.key], people) for q in questions if q.task.key in answers]
+    return cost.total(costs)
+
+
+def _cost_of(job: Job, question: Question, answer: Answer, people: bool) -> Cost:
+    shown, answered, origin = _side_by_side(question.task, answer, job.data.categories)
+    made = cost.Changes(0, 0, 0, 0) if answer.skipped else cost.changes(shown, answered, origin)
+    priced = cost.cost(made, job.cost_model)
+    if people and answer.lead_time_s is not None:
+        return Cost(1, *made, minutes=answer.lead_time_s / 60.0)
+    return priced
+
+
+def _side_by_side(
+    task: TaskSpec, answer: Answer, categories: Sequence[str]
+) -> tuple[Labels, Labels, np.ndarray]:
+    """What was shown, what was answered, and for each answered box the shown one it came from (or -1)."""
+    index = {name: i for i, name in enumerate(categories)}
+    place = {s.suggestion_id: i for i, s in enumerate(task.suggestions)}
+    shown = Labels(
+        np.array([s.box for s in task.suggestions]).reshape(-1, 4),
+        np.array([index[s.category] for s in task.suggestions], dtype=np.int64),
+    )
+    answered = Labels(
+        np.array([b.box for b in answer.boxes]).reshape(-1, 4),
+        np.array([index[b.category] for b in answer.boxes], dtype=np.int64),
+    )
+    origin = np.array([place.get(b.suggestion_id, -1) for b in answer.boxes], dtype=np.int64)
+    return shown, answered, origin
+
+
+def simulated_answers(job: Job, round_: int) -> None:
+    """Let the simulated expert answer the open tasks of an in-process label service."""
+    service: Any = job.parts.service
+    tasks = [q.task for q in load_plan(job, round_)]
+    service.push(tasks)  # a service in memory has forgotten them when the job was started again
+    still_open = set(service.pull([task.key for task in tasks]).open)
+    for task in tasks:
+        if task.key in still_open:
+            service.answer(task.key, simulate_one(job, task), annotator="simulated expert")
+
+
+def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:
+    """What the simulated expert says to one task; the draw depends on the seed and the task's key alone."""
+    slips = job.settings.expert
+    truth = (job.data.truth or {}).get(task.image.image_id, Labels.empty())
+    shown, _, _ = _side_by_side(task, Answer(task.key, 0, 0, "", ""), job.data.categories)
+    answered = expert.answer(
+        truth,
+        None if task.blind else shown,
+        expert.Slips(slips.miss, slips.jitter, slips.rubber_stamp),
+        job.rng(f"expert {task.key}"),
+        (task.image.width, task.image.height),
+    )
+    return [
+        AnsweredBox(
+            (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            job.data.categories[int(category)],
+            task.suggestions[int(k)].suggestion_id if k >= 0 else "",
+        )
+        for box, category, k in zip(
+            answered.labels.boxes, answered.labels.categories, answered.origin, strict=True
+        )
+    ]

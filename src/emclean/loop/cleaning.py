@@ -1,0 +1,219 @@
+"""The Label Selection Module at work: out-of-sample models, evidence, grades, automatic corrections.
+
+Nothing here is kept between steps but weights and predictions, both found again by their content; whatever
+a later step needs (verdicts for the selection, targets for the training) is derived anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emclean.loop import policies
+from emclean.loop.asking import questions_until
+from emclean.loop.job import Job
+from emclean.loop.modelling import Training, fit, predict
+from emclean.loop.states import RunState
+from emclean.science import calibration, consensus, correction
+from emclean.science.grading import Evidence, grade
+from emclean.stores import labels as label_events
+from emclean.types import Grade, Labels, Predictions, Target, Verdicts
+
+FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the models and the expert's answers say of every pool image in one round.
+
+    ``evidence`` and ``verdicts`` by image id; ``limits`` the probability from which each grade is corrected
+    without asking, ``calibrator`` None before any expert has answered.
+    """
+
+    evidence: Mapping[str, Evidence]
+    verdicts: Mapping[str, Verdicts]
+    limits: Mapping[Grade, float]
+    calibrator: calibration.Calibrator | None
+
+
+def standing_labels(job: Job) -> dict[str, Labels]:
+    """The labels of every pool image as they stand now."""
+    table = job.parts.tables.read("labels", where={"run": job.run})
+    current = label_events.current(table, job.data.categories)
+    return {image_id: current.get(image_id, Labels.empty()) for image_id in job.data.ids()}
+
+
+def expert_labels(job: Job) -> dict[str, Labels]:
+    """The labels of the images that an expert has answered."""
+    table = job.parts.tables.read("labels", where={"run": job.run})
+    answered = label_events.expert_images(table)
+    current = label_events.current(table, job.data.categories)
+    return {image_id: current.get(image_id, Labels.empty()) for image_id in sorted(answered)}
+
+
+def crowd_labels(job: Job) -> dict[str, Labels]:
+    """The crowd's labels of every pool image, as ingested."""
+    return {i: job.data.pool.labels.get(i, Labels.empty()) for i in job.data.ids()}
+
+
+def validation_ids(job: Job, round_: int, answered: Sequence[str]) -> set[str]:
+    """The expert images kept out of every training: for early stopping, score calibration and the gate."""
+    drawn = [q.task.image.image_id for q in questions_until(job, round_) if q.at_random]
+    have = set(answered)
+    return policies.validation_part([i for i in drawn if i in have], VALIDATION_SHARE, VALIDATION_LEAST)
+
+
+VALIDATION_SHARE = 0.25
+VALIDATION_LEAST = 3
+
+
+def fold_of(job: Job, ids: Sequence[str], purpose: str) -> dict[str, int]:
+    """The cross-fitting fold of each image; images of one group never straddle."""
+    group = {i: job.data.record(i).group or i for i in ids}
+    by_group = policies.folds(sorted(set(group.values())), FOLDS, job.rng(purpose))
+    return {i: by_group[group[i]] for i in ids}
+
+
+def out_of_sample(job: Job, weights: Sequence[str], fold: Mapping[str, int]) -> dict[str, Predictions]:
+    """What each image's own fold model, which never saw it, finds in it."""
+    found: dict[str, Predictions] = {}
+    for k, file in enumerate(weights):
+        found.update(predict(job, file, [i for i, f in fold.items() if f == k]))
+    return found
+
+
+def fit_crowd(job: Job) -> list[str]:
+    """The crowd-trained models, one per fold of the pool, each blind to its own fold."""
+    crowd = crowd_labels(job)
+    fold = fold_of(job, job.data.ids(), "crowd folds")
+    trainings = [
+        Training(
+            f"crowd model {k + 1}",
+            {i: Target.of(labels) for i, labels in crowd.items() if fold[i] != k},
+            {},
+            job.settings.detector.steps,
+            job.seed(f"crowd {k}"),
+        )
+        for k in range(FOLDS)
+    ]
+    return [result.weights for result in fit(job, trainings)]
+
+
+def crowd_predictions(job: Job, weights: Sequence[str]) -> dict[str, Predictions]:
+    """Out-of-sample predictions of the crowd-trained models for the whole pool."""
+    return out_of_sample(job, weights, fold_of(job, job.data.ids(), "crowd folds"))
+
+
+def fit_cleaning(job: Job, round_: int) -> list[str]:
+    """The cleaning models, trained on the expert's answers alone, one per fold of the answered images."""
+    expert = expert_labels(job)
+    validation = validation_ids(job, round_, list(expert))
+    use = [i for i in expert if i not in validation]
+    fold = fold_of(job, use, "expert folds")
+    trainings = [
+        Training(
+            f"cleaning model {k + 1}",
+            {i: Target.of(expert[i]) for i in use if fold[i] != k} or {i: Target.of(expert[i]) for i in use},
+            {i: expert[i] for i in sorted(validation)},
+            job.settings.detector.steps,
+            job.seed(f"cleaning {k}", round_),
+        )
+        for k in range(FOLDS)
+    ]
+    return [result.weights for result in fit(job, trainings)]
+
+
+def cleaning_predictions(job: Job, round_: int, weights: Sequence[str]) -> dict[str, Predictions]:
+    """The cleaning models' predictions: fused for images they never saw, held-out for the others."""
+    expert = list(expert_labels(job))
+    validation = validation_ids(job, round_, expert)
+    use = [i for i in expert if i not in validation]
+    found = out_of_sample(job, weights, fold_of(job, use, "expert folds"))
+    rest = [i for i in job.data.ids() if i not in found]
+    each = [predict(job, file, rest) for file in weights]
+    found.update({i: _fuse([part[i] for part in each]) for i in rest})
+    return found
+
+
+def _fuse(parts: Sequence[Predictions]) -> Predictions:
+    return consensus.weighted_boxes_fusion([(p.boxes, p.scores, p.categories) for p in parts])
+
+
+def fit_consensus(job: Job, round_: int, cleaning: Mapping[str, Predictions]) -> list[str]:
+    """The consensus models: trained where crowd and cleaning model agree, and on the expert's answers.
+
+    One per fold of the pool, blind to everything of its own fold; what only one of the two says is left out
+    of the negatives.
+    """
+    crowd, expert = crowd_labels(job), expert_labels(job)
+    validation = validation_ids(job, round_, list(expert))
+    fold = fold_of(job, job.data.ids(), "crowd folds")
+    targets = {
+        i: Target.of(expert[i]) if i in expert else agreement_target(crowd[i], cleaning[i])
+        for i in job.data.ids()
+        if i not in validation
+    }
+    trainings = [
+        Training(
+            f"consensus model {k + 1}",
+            {i: t for i, t in targets.items() if fold[i] != k},
+            {i: expert[i] for i in sorted(validation)},
+            job.settings.detector.steps,
+            job.seed(f"consensus {k}", round_),
+        )
+        for k in range(FOLDS)
+    ]
+    return [result.weights for result in fit(job, trainings)]
+
+
+def agreement_target(crowd: Labels, cleaning: Predictions, score: float = 0.3) -> Target:
+    """Train on what both say; ignore what only one of them says."""
+    both = consensus.agreed(crowd, cleaning, score=score)
+    only_crowd = crowd.take([i for i, name in enumerate(crowd.ids) if name not in set(both.ids)])
+    doubtful = np.concatenate([only_crowd.boxes, cleaning.above(score / 2).boxes])
+    return Target(both.boxes, both.categories, ignore=doubtful)
+
+
+def judge(job: Job, state: RunState, round_: int) -> Judged:
+    """Grade the crowd's labels of every pool image with the models of a round; -1 is before any answer."""
+    crowd = crowd_labels(job)
+    from_crowd = crowd_predictions(job, state.models["crowd"]["weights"])
+    roles = state.models.get(f"cleaning-{round_}"), state.models.get(f"consensus-{round_}")
+    cleaning = cleaning_predictions(job, round_, roles[0]["weights"]) if roles[0] else None
+    pool_fold = fold_of(job, job.data.ids(), "crowd folds")
+    agreed = out_of_sample(job, roles[1]["weights"], pool_fold) if roles[1] else None
+    evidence = {
+        i: Evidence(
+            crowd[i],
+            cleaning[i] if cleaning else None,
+            agreed[i] if agreed else None,
+            from_crowd[i],
+            job.data.record(i).width,
+            job.data.record(i).height,
+        )
+        for i in job.data.ids()
+    }
+    if round_ < 0 or cleaning is None:
+        return Judged(evidence, {i: grade(e) for i, e in evidence.items()}, {}, None)
+    return _calibrated(job, round_, evidence)
+
+
+def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judged:
+    expert = expert_labels(job)
+    known = sorted(expert)
+    calibrator = calibration.fit(
+        [evidence[i] for i in known], [expert[i] for i in known], job.rng("calibration", round_)
+    )
+    limits = calibrator.thresholds(job.settings.corrections.precision)
+    verdicts = {i: grade(e, calibrator) for i, e in evidence.items()}
+    return Judged(evidence, verdicts, limits, calibrator)
+
+
+def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:
+    """The automatic corrections of every image that no expert has answered."""
+    answered = set(expert_labels(job))
+    return {
+        i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], judged.limits)
+        for i in job.data.ids()
+        if i not in answered
+    }

@@ -1,0 +1,183 @@
+"""The end of a run: the summary that programs read, the report that people read, the figures in MLflow."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emclean.loop.job import Job
+from emclean.loop.states import Phase, RunState, write_atomically
+from emclean.report import plots
+from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
+from emclean.report.page import render
+from emclean.types import GRADES, LabelQuality
+
+
+def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
+    """The run's result in the form that programs rely on; what cannot be known is null, never absent."""
+    baselines = state.facts.get("baselines", {})
+    compared = state.facts.get("compared") or {}
+    last = state.rounds[-1] if state.rounds else None
+    return {
+        "run": job.run,
+        "status": status,
+        "task": job.settings.task,
+        "strategy": job.settings.strategy,
+        "correction": job.settings.correction,
+        "seed": job.settings.seed,
+        "floor": {"ap50": baselines.get("floor")},
+        "ceiling": {"ap50": baselines.get("ceiling")},
+        "crowd_labels": state.facts.get("crowd"),
+        "rounds": list(state.rounds),
+        "final": {
+            "ap50": last["ap50"] if last else None,
+            "percent_of_ceiling": compared.get("percent"),
+            "percent_of_ceiling_low": compared.get("low"),
+            "percent_of_ceiling_high": compared.get("high"),
+            "cost_share": last["cost"]["share_of_full"] if last else None,
+        },
+        "served": state.facts.get("served"),
+        "set_aside": state.facts.get("set_aside"),
+        "stop_reason": state.stop_reason or None,
+        "seconds": dict(state.seconds),
+        "started_at": state.started_at or None,
+        "digests": dict(state.facts.get("digests", {})),
+        "label_version": job.parts.tables.version("labels"),
+        "code_version": state.facts.get("code_version"),
+        "report": str(report_file(job)),
+    }
+
+
+def report_file(job: Job) -> Path:
+    """Where the report is written."""
+    return job.folder / "report.html"
+
+
+def write_summary(job: Job, state: RunState, status: str) -> Path:
+    """Write ``summary.json`` and the report beside it; return the summary's path."""
+    file = job.folder / "summary.json"
+    content = summary(job, state, status)
+    write_atomically(file, json.dumps(_plain(content), indent=1, allow_nan=False))
+    write_atomically(report_file(job), render(report_data(job, state, content)))
+    return file
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> ReportData:
+    """Everything that the report shows."""
+    grades = state.facts.get("grades", {})
+    crowd, labels = content["crowd_labels"], content["rounds"][-1]["labels"] if content["rounds"] else None
+    return ReportData(
+        name=job.run,
+        status=content["status"],
+        started=state.started_at or None,
+        finished=job.parts.now().isoformat(timespec="seconds"),
+        rounds=[
+            RoundRow.of(row, grades=grades.get(str(row["round"]), {}).get("counts", {}))
+            for row in content["rounds"]
+        ],
+        floor=content["floor"]["ap50"],
+        ceiling=content["ceiling"]["ap50"],
+        percent_of_ceiling=content["final"]["percent_of_ceiling"],
+        before=_quality(crowd),
+        after=_quality(labels),
+        grades=_grade_rows(grades[max(grades, key=int)]) if grades else (),
+        overlays=_overlay_figures(job),
+        stages=[StageTime(name, seconds) for name, seconds in state.seconds.items()],
+        set_aside=[*job.data.pool.set_aside, *(job.data.test.set_aside if job.data.test else ())],
+        services=job.parts.addresses,
+        config=job.settings.model_dump(mode="json"),
+        lineage={
+            **content["digests"],
+            "label table version": content["label_version"],
+            "code version": content["code_version"],
+            "seed": content["seed"],
+        },
+        notes=_notes(job, content),
+    )
+
+
+def _quality(entry: Mapping[str, Any] | None) -> LabelQuality | None:
+    if not entry or entry["f1"] is None:
+        return None
+    return LabelQuality(entry["precision"], entry["recall"], entry["f1"], entry["mean_iou"])
+
+
+def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
+    return [
+        GradeRow(
+            kind,
+            facts["counts"].get(kind, 0),
+            facts["limits"].get(kind),
+            facts["precision"].get(kind),
+            facts["checked"].get(kind),
+        )
+        for kind in GRADES
+    ]
+
+
+def _overlay_figures(job: Job) -> list[Figure]:
+    figures = []
+    for file in sorted((job.folder / "overlays").glob("*.png")):
+        _, number, sort, image_id = file.stem.split("-")
+        name = job.data.record(image_id).name
+        figures.append(Figure(f"Round {number}, {sort}: {name}", file.read_bytes()))
+    return figures
+
+
+def _notes(job: Job, content: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if job.settings.expert.kind == "simulated":
+        notes.append(
+            "The expert is simulated: it answers from a truth file, and its minutes come from the stated cost "
+            "model, not from a clock."
+        )
+    low = content["final"]["percent_of_ceiling_low"]
+    if low is not None:
+        notes.append(f"The paired bootstrap puts the share of the ceiling at {low:.1f} % or more (95 %).")
+    if content["status"] == "waiting":
+        notes.append("The run waits for experts; submit it again when they have answered.")
+    return notes
+
+
+def finish(job: Job, state: RunState) -> RunState:
+    """Log the whole run to MLflow with its curve, report and summary."""
+    from emclean.loop.recording import parent_run
+
+    file = write_summary(job, state, "finished")
+    rows = [RoundRow.of(row) for row in state.rounds]
+    known = state.facts.get("baselines", {})
+    picture = plots.budget_curve([plots.curve_of(rows)], known.get("floor"), known.get("ceiling"))
+    curve = job.folder / "budget_curve.png"
+    curve.write_bytes(picture)
+    config = job.folder / "config.json"
+    write_atomically(config, json.dumps(job.settings.model_dump(mode="json"), indent=1))
+    run_id = parent_run(job, state)
+    figures = {f"{name}.ap50": value for name, value in known.items() if value is not None}
+    params = {name: str(value) for name, value in _flat(job.settings.model_dump(mode="json")).items()}
+    files = [file, report_file(job), curve, config]
+    job.parts.tracker.log(run_id, metrics=figures, params=params, artifacts=files)
+    job.parts.tracker.finish(run_id, "FINISHED")
+    return state.at(Phase.DONE)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

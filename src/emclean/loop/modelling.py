@@ -1,0 +1,140 @@
+"""Training and predicting for the loop: pictures, targets, schedule; results are kept by content."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from emclean.loop.job import Job
+from emclean.models.spec import DetectorSpec, FitJob, FitResult, Schedule
+from emclean.types import Floats, Labels, Predictions, Target
+
+TYPICAL_SIDE = 32.0
+"""Side in pixels that a typical object should have when the detector looks at it."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: a ``role`` for people, targets by image, a validation part, a bound on the steps."""
+
+    role: str
+    targets: Mapping[str, Target]
+    validation: Mapping[str, Labels]
+    steps: int
+    seed: int
+
+
+def choose_scales(boxes: Floats) -> tuple[float, ...]:
+    """Magnifications, as powers of two, that bring a typical box near :data:`TYPICAL_SIDE`.
+
+    ``boxes [N,4]`` are the crowd's. Pictures that are searched at reduced size are searched at twice that
+    size too, so that small objects are not lost.
+    """
+    if not len(boxes):
+        return (1.0,)
+    sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    power = np.round(np.log2(TYPICAL_SIDE / float(np.median(sides))))
+    scale = float(2.0 ** np.clip(power, -3, 1))
+    return (scale,) if scale >= 1 else (scale, 2 * scale)
+
+
+def detector_spec(job: Job) -> DetectorSpec:
+    """The detector that the settings ask for, with scales from the crowd's boxes unless they are given."""
+    settings = job.settings.detector
+    crowd = [labels.boxes for labels in job.data.pool.labels.values()]
+    boxes = np.concatenate([*crowd, np.zeros((0, 4))])
+    scales = settings.scales or choose_scales(boxes)
+    return DetectorSpec(settings.family, len(job.data.categories), scales=scales)
+
+
+def fit_job(job: Job, training: Training) -> FitJob:
+    """The training as the engine wants it, its folder named after its content."""
+    settings = job.settings.detector
+    spec = detector_spec(job)
+    use = sorted(training.targets)
+    check = sorted(training.validation)
+    schedule = Schedule(
+        max_steps=training.steps,
+        batch=settings.batch,
+        crop=settings.crop,
+        lr=settings.lr,
+        eval_every=min(settings.eval_every, training.steps),
+        patience=settings.patience if check else 0,
+        scales=spec.scales[:1],
+    )
+    return FitJob(
+        spec,
+        tuple(job.pictures(use)),
+        tuple(training.targets[i] for i in use),
+        tuple(job.pictures(check)),
+        tuple(training.validation[i] for i in check),
+        schedule,
+        training.seed,
+        out=str(job.workspace / "models" / "unnamed"),
+        init=settings.init,
+    )
+
+
+def fit(job: Job, trainings: Sequence[Training]) -> list[FitResult]:
+    """Train side by side; what was trained before, by its content, is not trained again."""
+    jobs = [_named(job, fit_job(job, training)) for training in trainings]
+    names = ", ".join(f"{t.role} ({len(t.targets)} images)" for t in trainings)
+    with job.parts.console.stage(f"training {names}") as progress:
+        results = job.parts.compute.fit_all(jobs, progress)
+    for training, result in zip(trainings, results, strict=True):
+        job.parts.console.say(f"  {training.role}: {_outcome(result)}")
+    return results
+
+
+def _named(job: Job, fit_: FitJob) -> FitJob:
+    return replace(fit_, out=str(job.workspace / "models" / fit_.digest()))
+
+
+def _outcome(result: FitResult) -> str:
+    quality = "no validation part" if result.ap50 is None else f"validation AP50 {result.ap50:.3f}"
+    return f"{result.steps} steps, {quality}"
+
+
+def predict(job: Job, weights: str, ids: Sequence[str]) -> dict[str, Predictions]:
+    """What a model finds in the pool's images, kept by content of weights and images."""
+    return predict_pictures(job, weights, {image_id: job.picture(image_id) for image_id in sorted(ids)})
+
+
+def predict_pictures(job: Job, weights: str, pictures: Mapping[str, str]) -> dict[str, Predictions]:
+    """What a model finds in prepared pictures, by name; computed once."""
+    names = sorted(pictures)
+    kept = job.workspace / "predictions" / f"{_digest(weights, names)}.npz"
+    if kept.exists():
+        return _read(kept, names)
+    with job.parts.console.stage(f"searching {len(names)} images") as progress:
+        found = job.parts.compute.predict_all(weights, [pictures[name] for name in names], progress)
+    _write(kept, found)
+    return dict(zip(names, found, strict=True))
+
+
+def _digest(weights: str, names: Sequence[str]) -> str:
+    sha = hashlib.sha256(Path(weights).read_bytes())
+    sha.update("\n".join(names).encode())
+    return sha.hexdigest()[:24]
+
+
+def _write(file: Path, found: Sequence[Predictions]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "counts": np.array([len(p) for p in found], dtype=np.int64),
+        "boxes": np.concatenate([*(p.boxes for p in found), np.zeros((0, 4))]),
+        "categories": np.concatenate([*(p.categories for p in found), np.zeros(0, np.int64)]),
+        "scores": np.concatenate([*(p.scores for p in found), np.zeros(0)]),
+    }
+    temporary = file.with_suffix(".part.npz")
+    np.savez_compressed(temporary, **columns)
+    temporary.replace(file)
+
+
+def _read(file: Path, names: Sequence[str]) -> dict[str, Predictions]:
+    with np.load(file, allow_pickle=False) as columns:
+        ends = np.cumsum(columns["counts"])[:-1]
+        parts = [np.split(columns[name], ends) for name in ("boxes", "categories", "scores")]
+    return {name: Predictions(*part) for name, *part in zip(names, *parts, strict=True)}

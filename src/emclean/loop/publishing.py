@@ -1,0 +1,150 @@
+"""Measuring a round's model, putting it into the registry, letting it pass the gate, and serving it."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emclean.loop.asking import answers_so_far, questions_until, spent
+from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
+from emclean.loop.job import Job
+from emclean.loop.modelling import predict, predict_pictures
+from emclean.loop.selecting import full_minutes
+from emclean.loop.states import RunState
+from emclean.science import calibration, evaluation
+from emclean.types import Cost, Labels, Predictions
+
+
+def test_detection(job: Job, weights: str) -> evaluation.Detection | None:
+    """How a model does on the test set; None without one."""
+    if job.data.test is None:
+        return None
+    truth = test_truth(job)
+    found = predict_pictures(job, weights, {i: job.picture(i) for i in truth})
+    names = sorted(truth)
+    return evaluation.detection(
+        [truth[i] for i in names], [found[i] for i in names], len(job.data.categories)
+    )
+
+
+def test_truth(job: Job) -> dict[str, Labels]:
+    """The trusted labels of the test images, by image id."""
+    test = job.data.test
+    return (
+        {}
+        if test is None
+        else {r.image_id: test.labels.get(r.image_id, Labels.empty()) for r in test.records}
+    )
+
+
+def round_row(job: Job, round_: int, weights: str) -> dict[str, Any]:
+    """One entry of ``rounds`` in the summary: cost so far, label quality, AP50 with its interval."""
+    cost = spent(job, answers_so_far(job), questions_until(job, round_))
+    row: dict[str, Any] = {"round": round_, "cost": cost_entry(cost, full_minutes(job))}
+    row["labels"] = label_entry(job, standing_labels(job))
+    found = test_detection(job, weights)
+    row.update({"ap50": None, "ap50_low": None, "ap50_high": None, "ap": None})
+    if found is not None:
+        ends = evaluation.interval(found, job.rng("bootstrap"))
+        row.update(ap50=_known(found.ap50), ap=_known(found.ap), ap50_low=ends.low, ap50_high=ends.high)
+    return row
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def cost_entry(cost: Cost, full: float) -> dict[str, Any]:
+    """The summary's ``cost``: images, boxes touched by kind, minutes, share of labelling everything."""
+    touched = {name: getattr(cost, name) for name in ("added", "moved", "deleted", "verified")}
+    share = cost.minutes / full if full > 0 else None
+    return {"images": cost.images, "boxes": touched, "minutes": cost.minutes, "share_of_full": share}
+
+
+def label_entry(job: Job, labels: Mapping[str, Labels]) -> dict[str, float | None]:
+    """The summary's ``labels``: quality of the pool's labels against truth, null where no truth is known."""
+    if job.data.truth is None:
+        return {"precision": None, "recall": None, "f1": None, "mean_iou": None}
+    ids = job.data.ids()
+    truth = [job.data.truth.get(i, Labels.empty()) for i in ids]
+    quality = evaluation.label_quality(truth, [labels.get(i, Labels.empty()) for i in ids])
+    names = ("precision", "recall", "f1", "mean_iou")
+    return {name: float(getattr(quality, name)) for name in names}
+
+
+def gate_part(job: Job, round_: int) -> dict[str, Labels]:
+    """The expert images that no training of this run has used: early stopping, gate and score calibration."""
+    expert = expert_labels(job)
+    return {i: expert[i] for i in sorted(validation_ids(job, round_, list(expert)))}
+
+
+def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
+    """Whether a new model may take the champion's place, and why.
+
+    It is turned down only when it is worse beyond noise: when the paired bootstrap interval of the AP50
+    difference on the validation part lies wholly below zero.
+    """
+    champion = job.parts.registry.champion()
+    if champion is None:
+        return True, "there is no champion yet"
+    held = gate_part(job, state.round)
+    if not any(len(labels) for labels in held.values()):
+        return True, "no validation object to compare on"
+    folder = job.workspace / "models" / "registry" / champion
+    old = str(job.parts.registry.fetch(champion, folder))
+    names = sorted(held)
+    truth = [held[i] for i in names]
+    scores = [
+        evaluation.detection(truth, [found[i] for i in names], len(job.data.categories))
+        for found in (predict(job, old, names), predict(job, weights, names))
+    ]
+    difference = evaluation.bootstrap(scores[0], scores[1], job.rng("gate", state.round)).difference
+    words = (
+        f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(names)} images"
+    )
+    return not difference.high < 0, f"{words} against version {champion}"
+
+
+def card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The model card kept with the weights and shown by the server."""
+    return {
+        "categories": list(job.data.categories),
+        "run": job.run,
+        "round": state.round,
+        "label_revision": job.parts.tables.version("labels"),
+        "ap50": row["ap50"],
+        "cost_share": row["cost"]["share_of_full"],
+        "strategy": job.settings.strategy,
+        "correction": job.settings.correction,
+        "detector": job.settings.detector.model_dump(mode="json"),
+        "score_calibration": score_calibration(job, state),
+        "data": dict(state.facts.get("digests", {})),
+        "code_version": state.facts.get("code_version", ""),
+    }
+
+
+def score_calibration(job: Job, state: RunState) -> list[list[float]]:
+    """Knots ``[score, probability]`` learnt on the validation part; empty where it is too small to learn."""
+    held = gate_part(job, state.round)
+    weights = state.models[f"final-{state.round}"]["weights"]
+    found: Mapping[str, Predictions] = predict(job, weights, sorted(held)) if held else {}
+    return calibration.score_knots([held[i] for i in sorted(held)], [found[i] for i in sorted(held)])
+
+
+def model_key(job: Job, round_: int, weights: str) -> str:
+    """What makes a registered model unique: run, round and content."""
+    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16]
+    return f"{job.run}/{round_}/{digest}"
+
+
+def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a summary row as flat metrics, ``cost.minutes`` and so on; unknown ones are left out."""
+    flat: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{inner}": v for inner, v in metrics_of(value).items()})
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[name] = float(value)
+    return flat

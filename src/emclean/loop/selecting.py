@@ -1,0 +1,150 @@
+"""Choosing what to ask in a round, and what to show with each question."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emclean.loop import policies
+from emclean.loop.asking import Question, answers_so_far, make_question, questions_until, spent
+from emclean.loop.cleaning import Judged, expert_labels, judge
+from emclean.loop.job import Job
+from emclean.loop.states import RunState
+from emclean.science import selection
+from emclean.science.grading import image_score
+from emclean.types import GRADES, Suggestion, Verdicts
+
+SHOW = 0.5
+"""A missed object or a spurious label is shown as a suggestion when it is more likely there than not."""
+
+
+def full_minutes(job: Job) -> float:
+    """Expert minutes that labelling the whole pool from nothing would cost.
+
+    The number of objects is the truth file's where there is one; with people it is estimated as the crowd's
+    count times how many objects the expert found per crowd box so far.
+    """
+    ids = job.data.ids()
+    if job.data.truth is not None:
+        return job.cost_model.full(len(ids), sum(len(job.data.truth.get(i, ())) for i in ids))
+    crowd = {i: len(labels) for i, labels in job.data.pool.labels.items()}
+    expert = expert_labels(job)
+    seen = sum(crowd.get(i, 0) for i in expert)
+    ratio = sum(len(labels) for labels in expert.values()) / seen if seen else 1.0
+    return job.cost_model.full(len(ids), sum(crowd.values()) * ratio)
+
+
+def budget_minutes(job: Job) -> float:
+    """The expert minutes that may be spent in this run."""
+    budget = job.settings.budget
+    return budget.minutes if budget.minutes is not None else budget.share_of_full * full_minutes(job)
+
+
+def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
+    """The questions of the round that ``state`` is in, or none and the reason to stop."""
+    judged = judge(job, state, state.round - 1)
+    asked = {q.task.image.image_id for q in questions_until(job, state.round - 1)}
+    pool = _pool(job, judged, asked)
+    if state.round == 0:
+        count = min(job.settings.budget.seed_images, len(pool))
+        order = job.rng("seed images").permutation(len(pool))[:count]
+        return _questions(job, state.round, judged, [(pool.image_ids[i], True) for i in order]), ""
+    spending = _spending(job, state)
+    cheapest = float(pool.expected_minutes.min(initial=np.inf))
+    decision = policies.stop(
+        spending, len(pool), cheapest, _gain(pool), job.settings.budget.min_gain_per_minute
+    )
+    if decision.now:
+        return [], decision.reason
+    chosen = _spend(job, state.round, pool, spending.next_round())
+    return _questions(job, state.round, judged, chosen), ""
+
+
+def _spending(job: Job, state: RunState) -> policies.Spending:
+    done = questions_until(job, state.round - 1)
+    used = spent(job, answers_so_far(job), done).minutes
+    return policies.Spending(budget_minutes(job), used, job.settings.budget.rounds - state.round + 1)
+
+
+def _gain(pool: selection.Pool) -> float | None:
+    """Expected label errors fixed per minute in the image where a minute pays most."""
+    if not len(pool):
+        return None
+    return float((pool.discrepancy / np.maximum(pool.expected_minutes, 1e-9)).max())
+
+
+def _pool(job: Job, judged: Judged, asked: set[str]) -> selection.Pool:
+    """The images that were never asked about, in numbers."""
+    left = [i for i in job.data.ids() if i not in asked]
+    scores = {i: image_score(judged.evidence[i], judged.verdicts[i], job.cost_model) for i in left}
+    return selection.Pool(
+        tuple(left),
+        np.array([scores[i].discrepancy for i in left]),
+        np.array([scores[i].uncertainty for i in left]),
+        np.array([len(judged.evidence[i].labels) for i in left], dtype=np.int64),
+        np.array([scores[i].expected_minutes for i in left]),
+    )
+
+
+def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[tuple[str, bool]]:
+    """Images for this many minutes: a random share first, the strategy's choice for the rest."""
+    rng = job.rng("selection", round_)
+    share = job.settings.budget.random_share
+    sample, rest = selection.split_random_share(pool, minutes, share, rng)
+    left = max(minutes - float(pool.expected_minutes[sample].sum()), 0.0)
+    remaining = selection.subset(pool, rest)
+    picked = selection.STRATEGIES[job.settings.strategy](remaining, left, rng)
+    chosen = [(remaining.image_ids[i], False) for i in picked]
+    return [(pool.image_ids[i], True) for i in sample] + chosen
+
+
+def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[tuple[str, bool]]) -> list[Question]:
+    """The questions about the chosen images; a share of them, drawn at random, is blind."""
+    draws = job.rng("blind", round_).random(len(chosen))
+    return [
+        make_question(
+            job,
+            image_id,
+            round_,
+            suggestions(job, judged, image_id),
+            at_random=at_random,
+            blind=bool(draws[place] < job.settings.budget.blind_share),
+            value=float(len(chosen) - place),
+        )
+        for place, (image_id, at_random) in enumerate(chosen)
+    ]
+
+
+def suggestions(job: Job, judged: Judged, image_id: str) -> list[Suggestion]:
+    """What the expert is shown for an image: each label as the verdict would have it, and what seems missed.
+
+    Labels that are probably spurious or duplicate are not shown, a merged one is shown as its parts.
+    """
+    verdicts = judged.verdicts[image_id]
+    labels = judged.evidence[image_id].labels
+    shown: list[Suggestion] = []
+    for k in range(len(verdicts)):
+        shown += _shown(job, verdicts, k, labels.ids[verdicts.label[k]] if verdicts.label[k] >= 0 else "")
+    return shown
+
+
+def _shown(job: Job, verdicts: Verdicts, k: int, label_id: str) -> list[Suggestion]:
+    grade, probability = GRADES[verdicts.grade[k]], float(verdicts.probability[k])
+    gone = grade in ("spurious", "duplicate") and probability >= SHOW
+    unlikely = grade == "missed" and probability < SHOW
+    if gone or unlikely:
+        return []
+    parts = verdicts.parts[verdicts.part_of == k] if grade == "merged" else verdicts.box[k : k + 1]
+    if not len(parts):
+        parts = verdicts.box[k : k + 1]
+    name = label_id or f"seen-{k}"
+    return [
+        Suggestion(
+            name if place == 0 else f"{name}.{place}",
+            (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            job.data.categories[int(verdicts.category[k])],
+            probability,
+            grade,
+            verdicts.reason[k],
+        )
+        for place, box in enumerate(parts)
+    ]

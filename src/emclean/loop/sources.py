@@ -1,0 +1,100 @@
+"""Where a run's pictures and labels come from: the user's files, or simulated fields with planted noise."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from emclean.config import ActiveClean
+from emclean.imaging import simulate
+from emclean.loop.console import Console
+from emclean.loop.ingest import Ingested, ingest
+from emclean.loop.job import RunData
+from emclean.loop.states import write_atomically
+from emclean.science import noise
+from emclean.types import Labels, SetAside
+
+
+def simulated(config: ActiveClean, folder: Path, console: Console) -> ActiveClean:
+    """The configuration with its data simulated into ``folder``; unchanged when it names its own pictures."""
+    if config.data.pool.images is not None:
+        return config
+    wanted = config.data.simulate
+    home = folder / f"seed-{config.seed}-{wanted.pool}-{wanted.test}-{wanted.size}-{wanted.noise}"
+    done = home / "complete"
+    if not done.exists():
+        with console.stage(f"simulating {wanted.pool} + {wanted.test} TEM fields with deposits"):
+            simulate.write_dataset(home, wanted.pool, wanted.test, wanted.size, config.seed)
+            _plant(home, wanted.noise, config.seed)
+        write_atomically(done, "")
+    pool = {"images": str(home / "pool"), "crowd": str(home / "pool.crowd.coco.json")}
+    test = {"images": str(home / "test"), "truth": str(home / "test.truth.coco.json")}
+    values = config.model_dump()
+    values["data"].update(pool=pool, test=test)
+    values["expert"]["truth"] = str(home / "pool.truth.coco.json")
+    return ActiveClean.model_validate(values)
+
+
+def _plant(home: Path, preset: str, seed: int) -> None:
+    """Crowd labels: the truth with planted noise, and beside them the ledger of what was planted."""
+    truth = json.loads((home / "pool.truth.coco.json").read_text(encoding="utf-8"))
+    rng = np.random.default_rng([seed, 1])
+    rates = noise.PRESETS[preset]
+    annotations, ledger = [], []
+    for image in truth["images"]:
+        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        boxes = np.array([a["bbox"] for a in mine], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = Labels(boxes, np.zeros(len(mine), np.int64))
+        planted = noise.plant(labels, image["width"], image["height"], rates, 1, rng)
+        for box in planted.labels.boxes:
+            x1, y1, x2, y2 = (round(float(side), 2) for side in box)
+            place = {"bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "image_id": image["id"]}
+            annotations.append(
+                {"id": len(annotations) + 1, "category_id": truth["categories"][0]["id"], **place}
+            )
+        ledger.append({"image": image["file_name"], "kind": planted.ledger.kind.tolist()})
+    crowd = {**truth, "annotations": annotations, "info": {"description": f"planted noise: {preset}"}}
+    (home / "pool.crowd.coco.json").write_text(json.dumps(crowd), encoding="utf-8")
+    (home / "pool.ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
+
+
+def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
+    """Read the pictures and labels that the configuration names; grey pixels go into ``<workspace>/pixels``."""
+    cache = workspace / "pixels"
+    data = config.data
+    assert data.pool.images and data.pool.crowd, "checked by the configuration"
+    with console.stage("reading the pool") as progress:
+        pool = ingest(data.pool.images, data.pool.crowd, cache, progress=progress)
+    test = None
+    if data.test.images and data.test.truth:
+        with console.stage("reading the test set") as progress:
+            test = ingest(
+                data.test.images, data.test.truth, cache, categories=pool.categories, progress=progress
+            )
+        pool = without_test_images(pool, test)
+    truth = None
+    if config.expert.truth:
+        truth = ingest(data.pool.images, config.expert.truth, cache, categories=pool.categories).labels
+    return RunData(pool, test, truth)
+
+
+def without_test_images(pool: Ingested, test: Ingested) -> Ingested:
+    """The pool less every picture that is also a test picture: nothing is trained on what is reported."""
+    both = {r.image_id for r in pool.records} & {r.image_id for r in test.records}
+    if not both:
+        return pool
+    aside = [
+        SetAside("image", record.name, "the same picture is in the test set")
+        for record in pool.records
+        if record.image_id in both
+    ]
+    labels: Mapping[str, Labels] = {i: found for i, found in pool.labels.items() if i not in both}
+    return replace(
+        pool,
+        records=tuple(r for r in pool.records if r.image_id not in both),
+        labels=labels,
+        set_aside=(*pool.set_aside, *aside),
+    )

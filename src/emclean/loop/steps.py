@@ -1,0 +1,253 @@
+"""The steps of a run, one function per phase: ``(job, state) -> state``, each safe to repeat."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from emclean.loop import asking, policies
+from emclean.loop.baselines import baseline_trainings
+from emclean.loop.cleaning import (
+    cleaning_predictions,
+    correct,
+    crowd_labels,
+    expert_labels,
+    fit_cleaning,
+    fit_consensus,
+    fit_crowd,
+    judge,
+    validation_ids,
+)
+from emclean.loop.finishing import finish
+from emclean.loop.job import Job
+from emclean.loop.modelling import Training, fit
+from emclean.loop.publishing import card, gate, label_entry, metrics_of, model_key, round_row, test_detection
+from emclean.loop.recording import (
+    log_round,
+    record_corrections,
+    record_predictions,
+    record_verdicts,
+    round_overlays,
+)
+from emclean.loop.selecting import choose
+from emclean.loop.states import Phase, RunState
+from emclean.science import evaluation
+from emclean.stores import labels as label_events
+from emclean.types import Target
+
+Step = Callable[[Job, RunState], RunState]
+
+
+def ingest(job: Job, state: RunState) -> RunState:
+    """Write the images, the crowd's labels and what was set aside into the tables."""
+    tables, data = job.parts.tables, job.data
+    rows = []
+    for part, source in (("pool", data.pool), ("test", data.test)):
+        for record in source.records if source else ():
+            rows.append({**asdict(record), "run": job.run, "part": part, "at": job.parts.now()})
+    tables.append("images", rows)
+    events = label_events.crowd_events(crowd_labels(job), data.categories, run=job.run, at=job.parts.now())
+    tables.append("labels", events)
+    aside = data.pool.set_aside + (data.test.set_aside if data.test else ())
+    tables.append("set_aside", [{**asdict(item), "run": job.run, "at": job.parts.now()} for item in aside])
+    job.parts.console.say(
+        f"{len(data.pool.records)} pool images with {sum(map(len, data.pool.labels.values()))} crowd labels, "
+        f"{len(data.test.records) if data.test else 0} test images; {len(aside)} items set aside"
+    )
+    for item in aside[:10]:
+        job.parts.console.say(f"  set aside: {item.item}: {item.reason}")
+    return state.knowing(set_aside=len(aside), crowd=label_entry(job, crowd_labels(job))).at(Phase.CROWD)
+
+
+def crowd(job: Job, state: RunState) -> RunState:
+    """Train the crowd models that judge each image without having seen its labels."""
+    return state.with_model("crowd", weights=fit_crowd(job)).at(Phase.PLAN, 0)
+
+
+def plan(job: Job, state: RunState) -> RunState:
+    """Choose the round's questions and keep them; or stop asking."""
+    questions, reason = choose(job, state)
+    if not questions:
+        job.parts.console.say(f"no more questions: {reason}")
+        after = Phase.BASELINES if job.settings.baselines else Phase.FINISH
+        return replace(state, stop_reason=reason).at(after)
+    asking.save_plan(job, state.round, questions)
+    job.parts.console.say(
+        f"round {state.round}: asking about {len(questions)} images, "
+        f"{sum(q.at_random for q in questions)} of them drawn at random, "
+        f"{sum(q.task.blind for q in questions)} without suggestions"
+    )
+    entry = {"round": state.round, "questions": len(questions)}
+    plans = tuple(p for p in state.plans if p["round"] != state.round)
+    return replace(state, plans=(*plans, entry)).at(Phase.PUSH)
+
+
+def push(job: Job, state: RunState) -> RunState:
+    """Send the questions, each exactly once."""
+    count = asking.push(job, state.round)
+    job.parts.console.say(f"{count} tasks are with the label service")
+    return state.at(Phase.WAIT)
+
+
+def wait(job: Job, state: RunState) -> RunState:
+    """Take in answers until none is open; the same phase again means that experts are still at work."""
+    since = time.monotonic()
+    mine = {q.task.key for q in asking.load_plan(job, state.round)}
+    with asking.answering(job, state.round) as check:
+        while True:
+            check()
+            brought = asking.pull(job, state.round)
+            left = mine.intersection(brought.open)
+            job.parts.console.progress("answers", len(mine) - len(left), len(mine), since)
+            if not left:
+                asking.close(job, state.round, brought)
+                return state.at(Phase.CLEAN)
+            if job.settings.wait == "exit" and job.settings.expert.kind == "label_studio":
+                return state
+            time.sleep(job.settings.services.poll_s)
+
+
+def clean(job: Job, state: RunState) -> RunState:
+    """Refit cleaning and consensus models, grade every instance, correct what is safe."""
+    state = state.with_model(f"cleaning-{state.round}", weights=fit_cleaning(job, state.round))
+    cleaning = cleaning_predictions(job, state.round, state.models[f"cleaning-{state.round}"]["weights"])
+    agreed = fit_consensus(job, state.round, cleaning)
+    state = state.with_model(f"consensus-{state.round}", weights=agreed)
+    judged = judge(job, state, state.round)
+    record_predictions(job, state.round, "cleaning", cleaning)
+    record_verdicts(job, state.round, judged)
+    facts = record_corrections(job, state.round, judged, correct(job, judged))
+    job.parts.console.say(f"round {state.round}: {facts['corrected']} labels corrected automatically")
+    grades = {**state.facts.get("grades", {}), str(state.round): facts}
+    return state.knowing(grades=grades).at(Phase.TRAIN)
+
+
+def targets(job: Job, state: RunState) -> dict[str, Target]:
+    """What the round's model is trained on: the expert's images, and the crowd's as the settings ask."""
+    expert = expert_labels(job)
+    held = validation_ids(job, state.round, list(expert))
+    use = {i: Target.of(labels) for i, labels in expert.items() if i not in held}
+    if job.settings.correction == "graded":
+        corrected = correct(job, judge(job, state, state.round))
+        use.update({i: fixed.target for i, fixed in corrected.items()})
+    elif job.settings.correction == "none":
+        use.update({i: Target.of(labels) for i, labels in crowd_labels(job).items() if i not in expert})
+    return use
+
+
+def train(job: Job, state: RunState) -> RunState:
+    """Train the round's model."""
+    expert = expert_labels(job)
+    held = {i: expert[i] for i in sorted(validation_ids(job, state.round, list(expert)))}
+    training = Training(
+        f"model of round {state.round}",
+        targets(job, state),
+        held,
+        job.settings.detector.final_steps,
+        job.seed("final"),
+    )
+    (result,) = fit(job, [training])
+    return state.with_model(f"final-{state.round}", weights=result.weights).at(Phase.EVALUATE)
+
+
+def evaluate(job: Job, state: RunState) -> RunState:
+    """Measure the round's model and labels."""
+    row = round_row(job, state.round, state.models[f"final-{state.round}"]["weights"])
+    rounds = (*(r for r in state.rounds if r["round"] != state.round), {**row, "model_version": None})
+    f1, ap50 = row["labels"]["f1"], row["ap50"]
+    job.parts.console.say(
+        f"round {state.round}: AP50 {_number(ap50)}, label F1 {_number(f1)}, "
+        f"{row['cost']['minutes']:.1f} expert minutes so far"
+    )
+    return replace(state, rounds=rounds).at(Phase.PUBLISH)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def publish(job: Job, state: RunState) -> RunState:
+    """Register the model, let it pass the gate, serve it, and log the round."""
+    weights = state.models[f"final-{state.round}"]["weights"]
+    row = dict(state.rounds[-1])
+    run_id = log_round(job, state, row)
+    facts = card(job, state, row)
+    version = job.parts.registry.register(model_key(job, state.round, weights), Path(weights), facts, run_id)
+    if job.parts.registry.champion() != version:
+        promoted, why = gate(job, state, weights)
+        job.parts.console.say(f"version {version} {'promoted' if promoted else 'not promoted'}: {why}")
+        if promoted:
+            job.parts.registry.promote(version)
+    row.update(model_version=version, promoted=job.parts.registry.champion() == version)
+    if row["promoted"] and job.parts.swap is not None:
+        url = job.parts.swap(version, Path(weights), facts)
+        state = state.knowing(served={"url": url, "model_version": version})
+    round_overlays(job, state, run_id)
+    rounds = (*state.rounds[:-1], row)
+    state = replace(state, rounds=rounds)
+    job.parts.tables.append("rounds", [_table_row(job, state, row)])
+    last = state.round >= job.settings.budget.rounds
+    if last:
+        state = replace(state, stop_reason="all rounds are done")
+        return state.at(policies.after(Phase.PUBLISH, job.settings.baselines))
+    return state.at(Phase.PLAN, state.round + 1)
+
+
+def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
+    cost, labels = row["cost"], row["labels"]
+    return {
+        "run": job.run,
+        "round": row["round"],
+        "images": cost["images"],
+        **cost["boxes"],
+        "minutes": cost["minutes"],
+        "share_of_full": cost["share_of_full"],
+        **labels,
+        "ap50": row["ap50"],
+        "ap": row["ap"],
+        "model_version": row["model_version"],
+        "label_version": job.parts.tables.version("labels"),
+        "record": json.dumps({"metrics": metrics_of(row), "grades": state.facts.get("grades", {})}),
+        "at": job.parts.now(),
+    }
+
+
+def baselines(job: Job, state: RunState) -> RunState:
+    """Train the floor (the crowd's labels) and the ceiling (the expert's for everything), to convergence."""
+    results = fit(job, baseline_trainings(job))
+    found = {}
+    for name, result in zip(("floor", "ceiling"), results, strict=True):
+        state = state.with_model(name, weights=result.weights)
+        detection = test_detection(job, result.weights)
+        found[name] = None if detection is None else float(detection.ap50)
+        job.parts.console.say(f"{name}: AP50 {_number(found[name])}")
+    return state.knowing(baselines=found, compared=_compared(job, state)).at(Phase.FINISH)
+
+
+def _compared(job: Job, state: RunState) -> Mapping[str, float] | None:
+    """The final model's AP50 as a percentage of the ceiling's, with the paired bootstrap interval."""
+    if not state.rounds or job.data.test is None:
+        return None
+    final = state.models[f"final-{state.rounds[-1]['round']}"]["weights"]
+    both = [test_detection(job, file) for file in (state.models["ceiling"]["weights"], final)]
+    if both[0] is None or both[1] is None:
+        return None
+    ratio = evaluation.bootstrap(both[0], both[1], job.rng("bootstrap")).ratio
+    return {"percent": 100 * ratio.value, "low": 100 * ratio.low, "high": 100 * ratio.high}
+
+
+STEPS: Mapping[Phase, Step] = {
+    Phase.INGEST: ingest,
+    Phase.CROWD: crowd,
+    Phase.PLAN: plan,
+    Phase.PUSH: push,
+    Phase.WAIT: wait,
+    Phase.CLEAN: clean,
+    Phase.TRAIN: train,
+    Phase.EVALUATE: evaluate,
+    Phase.PUBLISH: publish,
+    Phase.BASELINES: baselines,
+    Phase.FINISH: finish,
+}
