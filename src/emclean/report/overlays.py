@@ -190,7 +190,7 @@ def _word(axes: Any, box: Floats, text: str, colour: str) -> None:
         textcoords="offset points",
         ha="right" if right else "left",
         va="top" if inside else "bottom",
-        fontsize=8,
+        fontsize=10,
         color=colour,
         path_effects=[_HALO],
         clip_on=True,

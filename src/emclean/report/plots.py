@@ -124,6 +124,9 @@ def _draw_curve(axes: Any, curve: Curve, colour: str, marker: str) -> None:
     axes.plot(
         curve.cost, curve.score, color=colour, marker=marker, linewidth=2, markersize=6, label=curve.name
     )
+
+
+def _name_last(axes: Any, curve: Curve, colour: str) -> None:
     last = (curve.cost[-1], curve.score[-1])
     axes.annotate(
         f"{last[1]:.3f}", last, (0, 9), textcoords="offset points", ha="center", color=colour, weight="bold"
