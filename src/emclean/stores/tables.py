@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -204,9 +205,15 @@ def _from_dicts(spec: TableSpec, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     if not rows:
         return spec.schema.empty_table()
     try:
-        return pa.Table.from_pylist(list(rows), schema=pa.schema(known))
+        return pa.Table.from_pylist([_timed(row, known) for row in rows], schema=pa.schema(known))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _refusal(spec, f"a value has the wrong type: {error}") from None
+
+
+def _timed(row: Mapping[str, Any], fields: Sequence[pa.Field]) -> Mapping[str, Any]:
+    """The row with ISO 8601 texts as times."""
+    texts = {f.name: row.get(f.name) for f in fields if pa.types.is_timestamp(f.type)}
+    return {**row, **{n: datetime.fromisoformat(text) for n, text in texts.items() if isinstance(text, str)}}
 
 
 def _column(spec: TableSpec, table: pa.Table, field: pa.Field) -> Any:

@@ -1,0 +1,346 @@
+"""Labels as events: how crowd, automatic corrections and experts' answers are written, and how labels stand.
+
+An event holds the full state of its instance after it, so the last event of an instance, by ``seq``, is
+how it stands. Event ids are made from what caused the event: the same cause twice is one event.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emclean import boxes as geometry
+from emclean.errors import LabelError
+from emclean.stores.schemas import LABELS
+from emclean.types import Answer, AnsweredBox, Ints, Labels
+
+Row = dict[str, Any]
+CORNERS = ("x1", "y1", "x2", "y2")
+WHOLE_IMAGE = ""
+"""The instance id of the event that says: an expert answered for this image."""
+
+SAME_OBJECT_IOU = 0.5
+"""A drawn box that overlaps a standing one this much, and nothing better, is taken for the same object."""
+
+SAME_PLACE_PX = 0.05
+"""Sides may differ this much and count as not moved: the labelling page keeps them in percent."""
+
+
+def crowd_events(
+    labels: Mapping[str, Labels],
+    categories: Sequence[str],
+    run: str,
+    at: datetime,
+    reason: str = "crowd label",
+) -> pa.Table:
+    """``added`` events of round 0 for the crowd's labels, by image id."""
+    counts = [len(of_image) for of_image in labels.values()]
+    total = sum(counts)
+    images = [image for image, n in zip(labels, counts, strict=True) for _ in range(n)]
+    instances = [instance for of_image in labels.values() for instance in of_image.ids]
+    boxes = np.concatenate([of_image.boxes for of_image in labels.values()] or [np.zeros((0, 4))])
+    where = np.concatenate([of_image.categories for of_image in labels.values()] or [np.zeros(0, np.int64)])
+    columns = {
+        "event_id": [f"{run}/crowd/{a}/{b}" for a, b in zip(images, instances, strict=True)],
+        "image_id": images,
+        "instance_id": instances,
+        "category": [_name(index, categories, "crowd label") for index in where],
+        "annotator": [who for of_image in labels.values() for who in of_image.annotators],
+        **{corner: boxes[:, k] for k, corner in enumerate(CORNERS)},
+    }
+    same = {"event": "added", "source": "crowd", "at": at, "round": 0, "reason": reason, "run": run, "seq": 0}
+    columns |= {name: pa.repeat(_scalar(name, value), total) for name, value in same.items()}
+    columns |= {name: pa.nulls(total) for name in ("parent_id", "task_key", "annotation_id")}
+    arrays = [_typed(columns[field.name], field) for field in LABELS.schema]
+    return pa.Table.from_arrays(arrays, schema=LABELS.schema)
+
+
+def auto_events(
+    image_id: str,
+    changes: Iterable[Any],
+    *,
+    categories: Sequence[str],
+    round_: int,
+    run: str,
+    at: datetime,
+) -> list[Row]:
+    """Events of automatic corrections in one image.
+
+    A change is a mapping or an object with ``event, label_id, box, category, reason, parent``; ``label_id``
+    may be empty for an added instance, ``category`` an index or a name, ``box`` None for a deleted one.
+    """
+    rows = []
+    for place, change in enumerate(changes):
+        event, instance = _part(change, "event"), str(_part(change, "label_id") or f"auto-{round_}-{place}")
+        cause = f"{run}/auto/{round_}/{image_id}/{instance}/{event}"
+        state = _state(_part(change, "box"), _name(_part(change, "category"), categories, cause))
+        why = {"reason": str(_part(change, "reason") or ""), "parent_id": _part(change, "parent") or None}
+        row = {
+            "event_id": cause,
+            "image_id": image_id,
+            "instance_id": instance,
+            "event": event,
+            **state,
+            **why,
+        }
+        rows.append(row | {"source": "auto", "annotator": "emclean", "at": at, "round": round_, "run": run})
+    return rows
+
+
+def expert_events(
+    image_id: str,
+    labels: Labels,
+    answer: Answer,
+    *,
+    instances: Mapping[str, str],
+    categories: Sequence[str],
+    round_: int,
+    run: str,
+) -> list[Row]:
+    """Events that make the view of this image exactly the expert's answer.
+
+    ``labels`` is how the image stands now, ``instances`` maps suggestion ids to the instances they showed
+    (a suggestion of a new object has none). Confirmed instances get ``verified``; a box with another
+    category ``relabelled``, with another place ``moved``; standing instances that the answer lacks are
+    ``deleted``; the image as a whole gets ``verified``. A skipped answer gives nothing.
+    """
+    if answer.skipped:
+        return []
+    _known(answer, categories)
+    claimed, parents = _claims(labels, answer.boxes, instances)
+    version = f"{answer.annotation_id}-{hashlib.sha256(answer.updated_at.encode()).hexdigest()[:8]}"
+    rows = [
+        _said(labels, box, int(index), parent, categories) | _instance(labels, int(index), version, place)
+        for place, (box, index, parent) in enumerate(zip(answer.boxes, claimed, parents, strict=True))
+    ]
+    rows += [_gone(labels, index, categories) for index in range(len(labels)) if index not in claimed]
+    rows.append(_row("verified", "the expert answered", _state(None, None)) | {"instance_id": WHOLE_IMAGE})
+    same = {
+        "image_id": image_id,
+        "source": "expert",
+        "annotator": answer.annotator,
+        "round": round_,
+        "run": run,
+    }
+    same |= {"at": when(answer.updated_at), "task_key": answer.key, "annotation_id": answer.annotation_id}
+    cause = f"{run}/expert/{version}/{image_id}"
+    return [{"event_id": f"{cause}/{row['instance_id']}", **row, **same} for row in rows]
+
+
+def _known(answer: Answer, categories: Sequence[str]) -> None:
+    odd = sorted({box.category for box in answer.boxes} - set(categories))
+    if odd:
+        raise LabelError(
+            f"unknown category {', '.join(map(repr, odd))}",
+            f"task {answer.key}, annotation {answer.annotation_id}",
+            f"Correct the annotation; the project knows {', '.join(categories)}.",
+        )
+
+
+def _said(labels: Labels, box: AnsweredBox, index: int, parent: str | None, categories: Sequence[str]) -> Row:
+    """The event of one answered box that is the standing instance ``index``, or a new one (-1)."""
+    state = _state(box.box, box.category)
+    if index < 0:
+        reason = "from a suggestion" if box.suggestion_id else "drawn by the expert"
+        return _row("added", reason, state, parent)
+    if categories[int(labels.categories[index])] != box.category:
+        return _row("relabelled", "renamed by the expert", state)
+    if np.abs(labels.boxes[index] - np.asarray(box.box)).max() > SAME_PLACE_PX:
+        return _row("moved", "moved by the expert", state)
+    return _row("verified", "confirmed by the expert", state)
+
+
+def _gone(labels: Labels, index: int, categories: Sequence[str]) -> Row:
+    state = _state(labels.boxes[index], _name(labels.categories[index], categories, "standing label"))
+    return _row("deleted", "deleted by the expert", state) | {"instance_id": labels.ids[index]}
+
+
+def _instance(labels: Labels, index: int, version: str, place: int) -> Row:
+    return {"instance_id": f"expert-{version}-{place}" if index < 0 else labels.ids[index]}
+
+
+def _row(event: str, reason: str, state: Row, parent: str | None = None) -> Row:
+    return {"event": event, "reason": reason, "parent_id": parent, **state}
+
+
+def _claims(
+    labels: Labels, answered: Sequence[AnsweredBox], instances: Mapping[str, str]
+) -> tuple[Ints, list[str | None]]:
+    """For each answered box the standing instance that it is, or -1, and the instance it came from, or None.
+
+    A suggestion's own box claims its instance first (the best overlapping, where several do); the rest
+    are paired with the unclaimed instances by overlap.
+    """
+    drawn = np.array([box.box for box in answered], dtype=np.float64).reshape(-1, 4)
+    parents = [instances.get(box.suggestion_id) if box.suggestion_id else None for box in answered]
+    overlap = geometry.iou(drawn, labels.boxes)  # [answered, standing]
+    place = {instance: index for index, instance in enumerate(labels.ids)}
+    claimed = np.full(len(drawn), -1, dtype=np.int64)
+    for index in {place[p] for p in parents if p in place}:
+        mine = [k for k, parent in enumerate(parents) if parent == labels.ids[index]]
+        claimed[max(mine, key=lambda k: (overlap[k, index], -k))] = index
+    free = np.flatnonzero(claimed < 0)
+    left = np.setdiff1d(np.arange(len(labels)), claimed)
+    rows, columns = geometry.match(drawn[free], labels.boxes[left], SAME_OBJECT_IOU)
+    claimed[free[rows]] = left[columns]
+    return claimed, parents
+
+
+def newest(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """The answer that counts for each task: the latest by ``updated_at`` among those that are not skipped.
+
+    Of two annotators the later one wins; the other's answer stays in the table ``answers``. A task with
+    skipped answers only keeps its latest skip.
+    """
+    counts: dict[str, Answer] = {}
+    for answer in sorted(answers, key=lambda a: (not a.skipped, when(a.updated_at), a.annotation_id)):
+        counts[answer.key] = answer
+    return counts
+
+
+def untaken(table: pa.Table, answers: Iterable[Answer]) -> dict[str, Answer]:
+    """By image, the newest answer that is not a skip and is newer than what the image's labels rest on.
+
+    Only these may go to ``expert_events``: an older answer would undo what came after it. An answer that was
+    withdrawn after it was taken in stays in force until somebody answers again.
+    """
+    expert = table.filter(pc.equal(table["instance_id"], WHOLE_IMAGE))
+    columns = (expert[name].to_pylist() for name in ("image_id", "at", "annotation_id"))
+    rests: dict[str, tuple[datetime, int]] = {}
+    for image, at, annotation in zip(*columns, strict=True):
+        rests[image] = max((at, annotation), rests.get(image, (at, annotation)))
+    fresh: dict[str, Answer] = {}
+    for answer in sorted(answers, key=_age):
+        image = image_of(answer.key)
+        if not answer.skipped and (image not in rests or _age(answer) > rests[image]):
+            fresh[image] = answer
+    return fresh
+
+
+def _age(answer: Answer) -> tuple[datetime, int]:
+    return when(answer.updated_at), answer.annotation_id
+
+
+def image_of(key: str) -> str:
+    """The image id in a task's key ``{run}/{image_id}/{round}``."""
+    parts = key.rsplit("/", 2)
+    if len(parts) != 3:
+        raise LabelError(f"'{key}' is not a task key", "answer", "Task keys are {run}/{image_id}/{round}.")
+    return parts[1]
+
+
+def when(text: str) -> datetime:
+    """The time of an ISO 8601 text; one without a zone is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise LabelError(f"'{text}' is not an ISO 8601 time", "answer", "Check the label service.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def standing(table: pa.Table) -> pa.Table:
+    """The last event of every instance that is not deleted, in order of first appearance.
+
+    Give the events of one run: two runs may label the same images.
+    """
+    objects = table.filter(pc.not_equal(table["instance_id"], WHOLE_IMAGE))
+    if not objects.num_rows:
+        return objects
+    objects = objects.take(pc.sort_indices(objects["seq"])).combine_chunks()
+    image, instance = _codes(objects["image_id"]), _codes(objects["instance_id"])
+    code = image * (instance.max() + 1) + instance  # [rows], one number per instance of an image
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    last = np.zeros(len(first), dtype=np.int64)
+    np.maximum.at(last, inverse, np.arange(len(code)))
+    order = np.lexsort((first, image[first]))
+    kept = last[order]
+    alive = np.asarray(pc.not_equal(objects["event"], "deleted"))[kept]
+    return objects.take(pa.array(kept[alive]))
+
+
+def current(table: pa.Table, categories: Sequence[str]) -> dict[str, Labels]:
+    """How the labels of each image stand; images whose labels are all gone are there, empty.
+
+    ``annotators`` names who drew or last confirmed each box. Give the events of one run.
+    """
+    view = {image: Labels.empty() for image in pc.unique(table["image_id"]).to_pylist()}
+    alive = standing(table)
+    if not alive.num_rows:
+        return view
+    image = alive["image_id"].combine_chunks().dictionary_encode()
+    starts = np.append(np.flatnonzero(np.diff(np.asarray(image.indices), prepend=-1)), alive.num_rows)
+    boxes = np.stack([np.asarray(alive[corner]) for corner in CORNERS], axis=1)  # [N,4]
+    indices = _indices(alive["category"], categories)
+    ids, who = tuple(alive["instance_id"].to_pylist()), tuple(alive["annotator"].to_pylist())
+    for name, a, b in zip(image.dictionary.to_pylist(), starts[:-1], starts[1:], strict=True):
+        view[name] = Labels(boxes[a:b], indices[a:b], ids[a:b], who[a:b])
+    return view
+
+
+def expert_images(table: pa.Table) -> set[str]:
+    """The images for which an expert answered, also where the answer was: no objects."""
+    whole = pc.equal(table["instance_id"], WHOLE_IMAGE)
+    expert = pc.equal(table["source"], "expert")
+    return set(table.filter(pc.and_(whole, expert))["image_id"].to_pylist())
+
+
+def lineage(table: pa.Table, instance_id: str, image_id: str | None = None) -> list[Row]:
+    """Every event of an instance and of the instances it came from, oldest first."""
+    if image_id is not None:
+        table = table.filter(pc.equal(table["image_id"], image_id))
+    wanted, done = {instance_id}, set[str]()
+    events: list[Row] = []
+    while wanted - done:
+        name = min(wanted - done)
+        done.add(name)
+        found = table.filter(pc.equal(table["instance_id"], name)).to_pylist()
+        events += found
+        wanted |= {row["parent_id"] for row in found if row["parent_id"]}
+    return sorted(events, key=lambda row: int(row["seq"]))
+
+
+def _codes(column: pa.ChunkedArray) -> Ints:
+    return np.asarray(column.combine_chunks().dictionary_encode().indices, dtype=np.int64)
+
+
+def _indices(column: pa.ChunkedArray, categories: Sequence[str]) -> Ints:
+    found = pc.index_in(column, value_set=pa.array(list(categories), pa.string()))
+    if found.null_count:
+        odd = pc.unique(column.filter(pc.is_null(found))).to_pylist()
+        raise LabelError(
+            f"unknown category {', '.join(map(repr, odd))}",
+            "table 'labels'",
+            f"Known: {', '.join(categories)}.",
+        )
+    return np.asarray(found, dtype=np.int64)
+
+
+def _name(category: Any, categories: Sequence[str], where: str) -> str | None:
+    if category is None or isinstance(category, str):
+        return category
+    if not 0 <= int(category) < len(categories):
+        raise LabelError(
+            f"category {int(category)} is not below {len(categories)}", where, "Check the categories."
+        )
+    return categories[int(category)]
+
+
+def _state(box: Any, category: str | None) -> Row:
+    corners = [None] * 4 if box is None else [float(side) for side in box]
+    return {**dict(zip(CORNERS, corners, strict=True)), "category": category}
+
+
+def _part(change: Any, name: str) -> Any:
+    return change.get(name) if isinstance(change, Mapping) else getattr(change, name, None)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    return pa.scalar(value, LABELS.schema.field(name).type)
+
+
+def _typed(column: Any, field: pa.Field) -> Any:
+    return column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
