@@ -1,4 +1,4 @@
-"""Label Studio: the server on this machine, the labelling page, and tasks pushed and answers pulled exactly once."""
+"""Label Studio: a server on this machine, the labelling page, tasks pushed once, answers pulled."""
 
 from emclean.stores.label_studio.client import LabelStudioClient, Unanswered, read_token
 from emclean.stores.label_studio.pictures import LocalPictures

@@ -22,9 +22,7 @@ _ACCESS_SECONDS = 240.0
 _READ_ATTEMPTS = 3
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _START = "Check that Label Studio runs and that the address is right."
-_TOKEN = (
-    "Make a personal access token in Label Studio (Account & Settings, Personal Access Token) and give it to emclean."
-)
+_TOKEN = "Make a personal access token in Label Studio (Account & Settings) and give it to emclean."
 
 Filter = Mapping[str, Any]
 
@@ -38,7 +36,8 @@ def read_token(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise LabelServiceError(f"the token file cannot be read ({error.strerror})", str(path), _TOKEN) from error
+        what = f"the token file cannot be read ({error.strerror})"
+        raise LabelServiceError(what, str(path), _TOKEN) from error
     if not text.startswith("{"):
         return text
     try:
@@ -55,12 +54,17 @@ def task_filter(column: str, operator: str, kind: str, value: object) -> Filter:
 class LabelStudioClient:
     """A session with one Label Studio server. Not picklable and for one thread; close it or use ``with``."""
 
-    def __init__(self, url: str, token: str, timeout: float = 60.0, pause: Callable[[float], None] = time.sleep):
+    def __init__(
+        self, url: str, token: str, timeout: float = 60.0, pause: Callable[[float], None] = time.sleep
+    ):
         self.url = url.rstrip("/")
+        self.pause = pause
         self._refresh, self._access, self._access_until = token, "", 0.0
-        self._pause = pause
         local = urlsplit(self.url).hostname in _LOOPBACK
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not local)
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not local)
+        except httpx.InvalidURL as error:
+            raise LabelServiceError(f"this is not an address ({error})", self.url, _START) from error
 
     def __repr__(self) -> str:
         return f"LabelStudioClient({self.url!r})"
@@ -100,10 +104,11 @@ class LabelStudioClient:
     def tasks(
         self, project: int, filters: Sequence[Filter], include: Sequence[str], page_size: int = 100
     ) -> Iterator[dict[str, Any]]:
-        """Tasks of a project that pass all filters, by ascending id; pages are keyed, so changes skip nothing."""
+        """Tasks that pass all filters, by ascending id; pages are keyed by it, so that changes skip nothing."""
         last = 0
         while True:
-            page = self._task_page(project, [*filters, task_filter("id", "greater", "Number", last)], include, page_size)
+            after = task_filter("id", "greater", "Number", last)
+            page = self._task_page(project, [*filters, after], include, page_size)
             yield from page
             if len(page) < page_size:
                 return
@@ -130,7 +135,7 @@ class LabelStudioClient:
             try:
                 return self._call("GET", path, None, query)
             except Unanswered:
-                self._pause(0.5 * attempt)
+                self.pause(0.5 * attempt)
         return self._call("GET", path, None, query)
 
     def _call(

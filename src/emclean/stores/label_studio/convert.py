@@ -124,7 +124,7 @@ def _category(names: Sequence[str], categories: Sequence[str]) -> tuple[str, str
     if not known and any(name.endswith("?") for name in names):
         return "", "a suggestion was left undecided; it counts as not accepted"
     if not known:
-        return "", f"a box carries no known category (its labels: {', '.join(names) or 'none'}); it was left out"
+        return "", f"a box has no known category (labels: {', '.join(names) or 'none'}); it was left out"
     if len(known) > 1:
         return known[0], f"a box carries several categories ({', '.join(known)}); the first was taken"
     return known[0], ""

@@ -60,7 +60,7 @@ def start(
     executable: Path | None = None,
     progress: Progress = lambda line: None,
 ) -> ServerProcess:
-    """Start a server that keeps everything in ``folder``, or find the one that runs there; wait until it answers.
+    """Start a server that keeps everything in ``folder``, or find the one that runs there; wait for it.
 
     ``port`` 0 takes a free one. The first start sets up the database and takes about a minute.
     """
@@ -80,7 +80,8 @@ def start(
     except BaseException:
         stop(server.pid)
         raise
-    _write(folder / "server.json", {"pid": server.pid, "url": server.url, "document_root": str(document_root)})
+    state = {"pid": server.pid, "url": server.url, "document_root": str(document_root)}
+    _write(folder / "server.json", state)
     progress(f"Label Studio is ready at {server.url}")
     return server
 
@@ -132,8 +133,11 @@ def _usable_port(port: int) -> int:
         try:
             probe.bind((_HOST, port))
         except OSError as error:
-            fix = "Name another port, or end what listens there."
-            raise LabelServiceError(f"the port cannot be used ({error.strerror})", f"{_HOST}:{port}", fix) from error
+            what, fix = (
+                f"the port cannot be used ({error.strerror})",
+                "Name another, or end what listens there.",
+            )
+            raise LabelServiceError(what, f"{_HOST}:{port}", fix) from error
         return int(probe.getsockname()[1])
 
 
@@ -152,7 +156,8 @@ def _load(path: Path) -> dict[str, str]:
     try:
         return {name: str(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise LabelServiceError("the file cannot be read as JSON", str(path), "Restore or remove it.") from error
+        what = "the file cannot be read as JSON"
+        raise LabelServiceError(what, str(path), "Restore or remove it.") from error
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
@@ -231,7 +236,8 @@ def _last_line(log: Path) -> str:
 def _keep_token(server: ServerProcess, account: Mapping[str, str]) -> None:
     """Make sure that ``credentials.json`` holds a personal access token that works."""
     with httpx.Client(base_url=server.url, timeout=60.0, trust_env=False) as http:
-        if account["token"] and http.post("/api/token/refresh", json={"refresh": account["token"]}).is_success:
+        kept = account["token"]
+        if kept and http.post("/api/token/refresh", json={"refresh": kept}).is_success:
             return
         headers = _sign_in(http, server, account)
         _write(server.credentials, {**account, "token": _new_token(http, headers, server)})
@@ -241,12 +247,12 @@ def _sign_in(http: httpx.Client, server: ServerProcess, account: Mapping[str, st
     """Sign in as a browser does; return the headers that further calls of this session need."""
     http.get("/user/login/")
     form = {"email": account["email"], "password": account["password"]}
-    form["csrfmiddlewaretoken"] = http.cookies.get("csrftoken", "")
+    form["csrfmiddlewaretoken"] = http.cookies.get("csrftoken") or ""
     http.post("/user/login/", data=form, headers={"Referer": server.url})
     if "sessionid" not in http.cookies:
         fix = "Restore credentials.json, or start with another folder."
         raise LabelServiceError("Label Studio did not accept the kept account", server.url, fix)
-    return {"X-CSRFToken": http.cookies.get("csrftoken", ""), "Referer": server.url}
+    return {"X-CSRFToken": (http.cookies.get("csrftoken") or ""), "Referer": server.url}
 
 
 def _new_token(http: httpx.Client, headers: Mapping[str, str], server: ServerProcess) -> str:

@@ -1,9 +1,8 @@
-"""The label service on a real Label Studio: tasks created exactly once by their key, answers pulled by key."""
+"""The label service on a real Label Studio: tasks created exactly once, answers pulled, both by key."""
 
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from emclean.errors import LabelServiceError
@@ -18,8 +17,12 @@ logger = logging.getLogger(__name__)
 _BATCH = 100
 _KEYS_A_CALL = 50
 _SENDS = 3
+_SETTLE_S = (0.5, 1.0, 2.0)
 _TITLE_LENGTH = 50
 _VIEW = "Most valuable first"
+
+_ANNOTATION_FIELDS = ("result", "was_cancelled", "updated_at", "lead_time", "completed_by")
+"""Label Studio applies the list of wanted fields to the annotations inside a task as well."""
 
 
 def project_title(name: str) -> str:
@@ -81,7 +84,7 @@ class LabelStudioService:
         """The newest answers to these tasks, the keys whose task is gone, and those without an answer."""
         answers: list[Answer] = []
         seen: set[str] = set()
-        for task in self._tasks(keys, ("id", "data", "annotations", "predictions")):
+        for task in self._tasks(keys, ("id", "data", "annotations", "predictions", *_ANNOTATION_FIELDS)):
             key, found = self._answers(task)
             seen.add(key)
             answers += found
@@ -115,7 +118,7 @@ class LabelStudioService:
         stored = self._client.get("/api/storages/localfiles", project=self._project)
         if any(item.get("path") == folder for item in stored):
             return
-        storage = {"project": self._project, "path": folder, "title": "emclean pictures", "use_blob_urls": True}
+        storage = {"project": self._project, "path": folder, "title": "pictures", "use_blob_urls": True}
         self._client.post("/api/storages/localfiles", storage)
 
     def _ensure_view(self) -> None:
@@ -151,13 +154,22 @@ class LabelStudioService:
                 self._client.post(f"/api/projects/{self._project}/import", [bodies[key] for key in missing])
             except Unanswered as error:
                 lost = error
+                self._settle(missing)
             known = self._look_up(keys, heal=lost is not None)
             missing = [key for key in keys if key not in known]
             if not missing:
                 return known
         fix = "Run the job again; tasks that exist are not created twice."
-        what = f"{len(missing)} of {len(keys)} tasks could not be created ({lost.what if lost else 'no reason given'})"
+        reason = lost.what if lost else "no reason given"
+        what = f"{len(missing)} of {len(keys)} tasks could not be created ({reason})"
         raise LabelServiceError(what, self._client.url, fix)
+
+    def _settle(self, keys: Sequence[str]) -> None:
+        """Give a server that may still be at work on a lost call the time to finish it."""
+        for wait in _SETTLE_S:
+            if len(self._look_up(keys)) == len(keys):
+                return
+            self._client.pause(wait)
 
     def _check(self, tasks: Sequence[TaskSpec]) -> None:
         """Refuse suggestions that the page could not show; the server itself accepts anything."""
@@ -168,8 +180,8 @@ class LabelStudioService:
             shown = prediction(task)
             faults = page.validate_prediction(shown, return_errors=True) if shown else []
             if faults:
-                where = f"task {task.key}"
-                raise LabelServiceError(f"the suggestions cannot be shown: {'; '.join(map(str, faults))}", where)
+                what = f"the suggestions cannot be shown: {'; '.join(map(str, faults))}"
+                raise LabelServiceError(what, f"task {task.key}")
 
     def _answers(self, task: Mapping[str, Any]) -> tuple[str, list[Answer]]:
         try:
@@ -195,9 +207,9 @@ class LabelStudioService:
                 self._told.add(mark)
                 logger.warning("task %s, annotation %d: %s", answer.key, answer.annotation_id, fault)
 
-    def _person(self, who: object) -> str:
+    def _person(self, who: Any) -> str:
         """The e-mail address of an annotator, else its number as text."""
-        number = int(who["id"] if isinstance(who, dict) else who or 0)  # type: ignore[call-overload]
+        number = int((who["id"] if isinstance(who, dict) else who) or 0)
         if number and number not in self._people:
             users = self._client.get("/api/users/")
             self._people |= {int(user["id"]): str(user.get("email") or user["id"]) for user in users}
