@@ -1,1 +1,1 @@
-"""Detectors and the engine that trains them, without Ray."""
+"""Detectors and the engine that trains them, without Ray. Importing ``spec`` alone does not load torch."""
