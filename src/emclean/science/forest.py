@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from emclean.types import Floats, Ints
 
-TREES = 100
+TREES = 60
 _DEPTH = 8
 
 

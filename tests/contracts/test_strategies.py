@@ -1,0 +1,68 @@
+"""What every selection strategy promises; a new one is tested by being in ``STRATEGIES``."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from emclean.science.selection import STRATEGIES, Pool, Strategy
+
+
+def pool(n: int, seed: int = 0) -> Pool:
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(20, n)
+    return Pool(
+        tuple(f"image-{i}" for i in range(n)),
+        discrepancy=rng.random(n) * counts,
+        uncertainty=rng.random(n),
+        n_boxes=counts,
+        expected_minutes=0.1 + 0.2 * counts * rng.random(n),
+        features=rng.normal(size=(n, 4)),
+    )
+
+
+@pytest.fixture(params=sorted(STRATEGIES))
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    return STRATEGIES[request.param]
+
+
+def rng(seed: int = 3) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_the_same_seed_gives_the_same_answer(strategy: Strategy) -> None:
+    first, again = strategy(pool(40), 15.0, rng()), strategy(pool(40), 15.0, rng())
+    assert first.tolist() == again.tolist()
+
+
+def test_the_input_stays_as_it_was(strategy: Strategy) -> None:
+    images = pool(40)
+    before = copy.deepcopy(vars(images))
+    strategy(images, 15.0, rng())
+    assert all(np.array_equal(before[name], value) for name, value in vars(images).items())
+
+
+@pytest.mark.parametrize("minutes", [0.5, 5.0, 25.0, 1e6])
+def test_the_budget_is_kept_and_no_image_asked_twice(strategy: Strategy, minutes: float) -> None:
+    images = pool(40)
+    chosen = strategy(images, minutes, rng())
+    assert chosen.dtype == np.int64
+    assert len(set(chosen.tolist())) == len(chosen) >= 1
+    assert len(chosen) == 1 or images.expected_minutes[chosen].sum() <= minutes
+    assert minutes < 1e6 or len(chosen) == 40
+
+
+def test_most_of_the_budget_is_used(strategy: Strategy) -> None:
+    images = pool(200)
+    chosen = strategy(images, 60.0, rng())
+    assert images.expected_minutes[chosen].sum() > 60.0 - images.expected_minutes.max()
+
+
+def test_an_empty_pool_and_no_budget_give_nothing(strategy: Strategy) -> None:
+    assert len(strategy(pool(0), 10.0, rng())) == 0
+    assert len(strategy(pool(5), 0.0, rng())) == 0
+
+
+def test_images_without_boxes_are_no_trouble(strategy: Strategy) -> None:
+    bare = Pool(("a", "b", "c"), np.zeros(3), np.zeros(3), np.zeros(3, np.int64), np.zeros(3))
+    assert sorted(strategy(bare, 1.0, rng()).tolist()) == [0, 1, 2]

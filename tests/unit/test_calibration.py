@@ -1,0 +1,176 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+from science_scenes import Scene, scenes
+
+from emclean.science.calibration import (
+    Calibrator,
+    Observations,
+    fit,
+    lower_bound,
+    threshold,
+    thresholds,
+    uncalibrated,
+)
+from emclean.science.correction import correct
+from emclean.science.evaluation import label_quality
+from emclean.science.grading import features, grade
+from emclean.science.truth import right_fixes, true_grades
+from emclean.types import GRADES, NOISE_KINDS
+
+
+def fitted(cases: list[Scene], seed: int = 0) -> Calibrator:
+    return fit([c.evidence for c in cases], [c.truth for c in cases], np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def calibrator() -> Calibrator:
+    """Fitted to 60 images of two classes."""
+    return fitted(scenes(11, 60, n_categories=2))
+
+
+@pytest.fixture(scope="module")
+def unseen() -> list[Scene]:
+    return scenes(12, 60, n_categories=2)
+
+
+def outcome(calibrator: Calibrator | None, cases: list[Scene]) -> Observations:
+    """Verdicts on images whose truth the calibrator has not seen."""
+    grades, probabilities, right, image = [], [], [], []
+    for k, case in enumerate(cases):
+        said = grade(case.evidence, calibrator)
+        labels = case.evidence.labels
+        grades.append(said.grade)
+        probabilities.append(said.probability)
+        right.append(right_fixes(labels, said, case.truth, true_grades(labels, case.truth)))
+        image.append(np.full(len(said), k))
+    return Observations(*(np.concatenate(c) for c in (grades, probabilities, right, image)))
+
+
+def accuracy(calibrator: Calibrator | None, cases: list[Scene]) -> float:
+    hits = [
+        grade(c.evidence, calibrator).grade[: len(c.evidence.labels)]
+        == true_grades(c.evidence.labels, c.truth).grade
+        for c in cases
+    ]
+    return float(np.concatenate(hits).mean())
+
+
+def test_learning_from_the_expert_beats_the_rules(calibrator: Calibrator, unseen: list[Scene]) -> None:
+    assert calibrator.calibrated
+    assert accuracy(calibrator, unseen) > accuracy(None, unseen) + 0.02
+    assert accuracy(calibrator, unseen) > 0.85
+
+
+def test_five_images_are_enough_not_to_be_worse(unseen: list[Scene]) -> None:
+    few = fitted(scenes(13, 5, n_categories=2))
+    assert few.calibrated
+    assert accuracy(few, unseen) > accuracy(None, unseen) - 0.02
+
+
+def test_probabilities_mean_what_they_say(calibrator: Calibrator, unseen: list[Scene]) -> None:
+    posterior, known = [], []
+    for case in unseen:
+        posterior.append(calibrator.label_posterior(features(case.evidence).labels))
+        known.append(true_grades(case.evidence.labels, case.truth).grade)
+    p, true = np.concatenate(posterior), np.concatenate(known)
+    sure, right = p.max(axis=1), p.argmax(axis=1) == true
+    bins = np.digitize(sure, [0.5, 0.7, 0.85, 0.95])
+    gaps = [
+        abs(sure[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)
+    ]
+    assert sum(gaps) < 0.05  # expected calibration error
+
+
+def test_the_asked_precision_holds_on_held_out_images(calibrator: Calibrator, unseen: list[Scene]) -> None:
+    limits = thresholds(calibrator.observations, precision=0.95)
+    seen = outcome(calibrator, unseen)
+    acted = seen.probability >= np.array([limits.get(g, np.inf) for g in GRADES])[seen.grade]
+    assert acted.sum() > 300
+    assert seen.right[acted].mean() >= 0.94
+    reached = [kind for kind in NOISE_KINDS if np.isfinite(limits[kind])]
+    assert {"missed", "spurious"} <= set(reached)
+    for kind in reached:
+        mine = acted & (seen.grade == GRADES.index(kind))
+        assert seen.right[mine].mean() >= 0.88, kind
+
+
+def test_safe_corrections_raise_label_f1(calibrator: Calibrator, unseen: list[Scene]) -> None:
+    limits = thresholds(calibrator.observations)
+    truths = [c.truth for c in unseen]
+    done = [correct(c.evidence.labels, grade(c.evidence, calibrator), limits).labels for c in unseen]
+    before, after = label_quality(truths, [c.evidence.labels for c in unseen]), label_quality(truths, done)
+    assert after.f1 > before.f1 + 0.1
+    assert after.precision > before.precision
+    assert after.recall > before.recall
+
+
+def test_a_calibrator_survives_json_and_pickle(calibrator: Calibrator, unseen: list[Scene]) -> None:
+    rows = features(unseen[0].evidence)
+    for copy in (
+        Calibrator.from_dict(json.loads(json.dumps(calibrator.to_dict(), allow_nan=False))),
+        pickle.loads(pickle.dumps(calibrator)),
+    ):
+        assert np.allclose(copy.label_posterior(rows.labels), calibrator.label_posterior(rows.labels))
+        assert np.allclose(
+            copy.missed_probability(rows.candidates), calibrator.missed_probability(rows.candidates)
+        )
+        assert thresholds(copy.observations) == thresholds(calibrator.observations)
+
+
+def test_the_same_seed_gives_the_same_calibrator() -> None:
+    cases = scenes(14, 2)
+    assert fitted(cases).to_dict() == fitted(cases).to_dict()
+
+
+def test_without_an_expert_rules_answer_and_nothing_is_corrected() -> None:
+    case = scenes(15, 1)[0]
+    for nobody in (uncalibrated(), fit([], [], np.random.default_rng(0))):
+        assert not nobody.calibrated
+        said = grade(case.evidence, nobody)
+        assert not said.calibrated
+        assert np.array_equal(said.probability, grade(case.evidence).probability)
+        assert set(thresholds(nobody.observations).values()) == {np.inf}
+
+
+def test_one_image_is_too_few_to_fit() -> None:
+    one = fitted(scenes(16, 1))
+    assert not one.calibrated
+    assert len(one.observations) > 0
+
+
+def test_images_and_truths_must_be_paired() -> None:
+    with pytest.raises(ValueError, match="truths"):
+        fit([scenes(17, 1)[0].evidence], [], np.random.default_rng(0))
+
+
+def test_the_lower_bound_is_clopper_pearson() -> None:
+    assert lower_bound(np.array([10]), np.array([10]), 0.95)[0] == pytest.approx(0.05**0.1)
+    assert lower_bound(np.array([0]), np.array([10]), 0.95)[0] == 0.0
+    rng = np.random.default_rng(0)
+    hits = rng.binomial(50, 0.9, 4000)
+    assert (lower_bound(hits, np.full(4000, 50), 0.9) <= 0.9).mean() >= 0.9
+
+
+def test_a_threshold_needs_enough_evidence() -> None:
+    assert threshold(np.full(31, 0.9), np.ones(31, bool)) == np.inf
+    assert threshold(np.full(32, 0.9), np.ones(32, bool)) == 0.9
+    assert threshold(np.zeros(0), np.zeros(0, bool)) == np.inf
+
+
+def test_a_threshold_lies_where_the_precision_falls() -> None:
+    probability = np.linspace(1, 0, 400)
+    right = probability > 0.5
+    found = threshold(probability, right)
+    assert 0.45 < found < 0.5
+    acted = probability >= found
+    assert right[acted].mean() >= 0.95
+    assert threshold(probability, ~right) == np.inf
+
+
+def test_equal_probabilities_are_never_split() -> None:
+    probability = np.array([0.9] * 100)
+    right = np.array([True] * 60 + [False] * 40)
+    assert threshold(probability, right) == np.inf
