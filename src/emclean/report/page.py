@@ -109,10 +109,9 @@ def _curves(data: ReportData) -> str:
     curve = plots.curve_of(data.rounds)
     if not curve.cost:
         return ""
-    known = plots.References(data.floor, data.ceiling, plots.full_minutes(data.rounds))
     score = _both(
         "AP50 against expert minutes",
-        lambda theme: plots.budget_curve([curve], known, "minutes", theme),
+        lambda theme: plots.budget_curve([curve], data.floor, data.ceiling, "minutes", theme),
         _band_words(curve),
     )
     labels = ""

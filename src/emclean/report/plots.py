@@ -22,28 +22,17 @@ _COST_LABELS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A score ``[N]`` against cost ``[N]``, with its interval ``low [N]``, ``high [N]`` where known."""
+    """A score ``[N]`` against cost ``[N]``, with its interval ``low [N]``, ``high [N]`` where known.
+
+    ``full`` is what labelling everything would cost, in the same unit.
+    """
 
     name: str
     cost: Sequence[float]
     score: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class References:
-    """What a curve is read against: AP50 of crowd labels alone and of all expert labels, the full cost."""
-
-    floor: float | None = None
-    ceiling: float | None = None
-    full_minutes: float | None = None
-
-
-def full_minutes(rounds: Sequence[RoundRow]) -> float | None:
-    """The minutes that labelling everything would cost, from the last round that tells both."""
-    known = [row.minutes / row.share_of_full for row in rounds if row.minutes and row.share_of_full]
-    return known[-1] if known else None
+    full: float | None = None
 
 
 def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str = "this run") -> Curve:
@@ -57,12 +46,22 @@ def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str =
         [float(row.ap50 or 0.0) for row in rows],
         [float(row.ap50_low or 0.0) for row in rows] if banded else None,
         [float(row.ap50_high or 0.0) for row in rows] if banded else None,
+        _full_cost(rows, field),
     )
+
+
+def _full_cost(rows: Sequence[RoundRow], field: str) -> float | None:
+    """What labelling everything would cost, from the last round that tells minutes and share."""
+    if field != "minutes":
+        return None
+    known = [row.minutes / row.share_of_full for row in rows if row.minutes and row.share_of_full]
+    return known[-1] if known else None
 
 
 def budget_curve(
     curves: Sequence[Curve],
-    known: References = References(),
+    floor: float | None = None,
+    ceiling: float | None = None,
     unit: CostUnit = "minutes",
     theme: ThemeName = "light",
 ) -> bytes:
@@ -76,16 +75,16 @@ def budget_curve(
         colour = colours.series[i % len(colours.series)]
         _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)])
         _name_last(axes, curve, colour)
-    _reference(axes, known.ceiling, "ceiling: all expert labels", colours, above=True)
-    _reference(axes, known.floor, "floor: crowd labels alone", colours, above=False)
+    _reference(axes, ceiling, "ceiling: all expert labels", colours, above=True)
+    _reference(axes, floor, "floor: crowd labels alone", colours, above=False)
     axes.set_xlabel(_COST_LABELS[unit])
     axes.set_ylabel("AP50 on held-out images")
-    axes.set_ylim(*_score_range(drawn, known))
+    axes.set_ylim(*_score_range(drawn, floor, ceiling))
     axes.set_xlim(0, 1.06 * max(max(curve.cost) for curve in drawn) or 1.0)
     if unit == "share":
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    if unit == "minutes" and known.full_minutes:
-        _share_axis(axes, known.full_minutes, colours)
+    if unit == "minutes" and drawn[0].full:
+        _share_axis(axes, drawn[0].full, colours)
     if len(drawn) > 1:
         legend(axes, colours, loc="lower right")
     return png(drawing)
@@ -150,8 +149,8 @@ def _reference(axes: Any, value: float | None, text: str, colours: Theme, above:
     )
 
 
-def _score_range(curves: Sequence[Curve], known: References) -> tuple[float, float]:
-    values = [value for value in (known.floor, known.ceiling) if value is not None]
+def _score_range(curves: Sequence[Curve], floor: float | None, ceiling: float | None) -> tuple[float, float]:
+    values = [value for value in (floor, ceiling) if value is not None]
     for curve in curves:
         values += [*curve.score, *(curve.low or ()), *(curve.high or ())]
     margin = max(0.12 * (max(values) - min(values)), 0.04)
