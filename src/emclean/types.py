@@ -45,6 +45,13 @@ def _column(name: str, values: ArrayLike, dtype: Any, length: int) -> NDArray[An
     return column
 
 
+def _rows(index: ArrayLike, length: int) -> Ints:
+    chosen = np.asarray(index)
+    if chosen.size == 0:  # an empty list has no integer type
+        return np.zeros(0, np.int64)
+    return np.arange(length, dtype=np.int64)[chosen]
+
+
 def _set(value: object, **fields: object) -> None:
     for name, content in fields.items():
         if isinstance(content, np.ndarray):
@@ -80,7 +87,7 @@ class Labels:
 
     def take(self, index: ArrayLike) -> "Labels":
         """The instances at ``index`` (integers or a mask), in that order."""
-        rows = np.arange(len(self))[np.asarray(index)]
+        rows = _rows(index, len(self))
         return Labels(
             self.boxes[rows],
             self.categories[rows],
@@ -115,7 +122,7 @@ class Predictions:
 
     def take(self, index: ArrayLike) -> "Predictions":
         """The predictions at ``index`` (integers or a mask), in that order."""
-        rows = np.arange(len(self))[np.asarray(index)]
+        rows = _rows(index, len(self))
         return Predictions(self.boxes[rows], self.categories[rows], self.scores[rows])
 
     def above(self, score: float) -> "Predictions":
