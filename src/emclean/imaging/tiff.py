@@ -14,7 +14,7 @@ from emclean.errors import ImageError
 
 NANOMETRES = {
     "pm": 1e-3, "a": 0.1, "å": 0.1, "angstrom": 0.1, "nm": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3,
-    "μm": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "inch": 2.54e7,
+    "μm": 1e3, "micron": 1e3, "microns": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "inch": 2.54e7,
 }  # fmt: skip
 """Length units met in image files, in nanometres."""
 

@@ -1,0 +1,111 @@
+"""CSV with one box a row: ``image,x1,y1,x2,y2,category`` or ``image,x,y,width,height,category``, in pixels.
+
+``annotator`` and ``id`` are optional columns; comma, semicolon or tab separate. A row with a picture and
+nothing else says that the picture holds no object.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+
+from emclean.errors import LabelError
+from emclean.stores.formats.rows import BadRow, ImageEntry, LabelFile, Row, assemble, corners, fetch, number
+from emclean.types import Labels, SetAside
+
+CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "width", "height")
+COLUMNS = ("image", *CORNERS, "category", "annotator", "id")
+
+
+def read(path: str) -> LabelFile:
+    """Read a CSV file; a bad row is set aside, only a file without the columns raises ``LabelError``."""
+    return parse(fetch(path), str(path))
+
+
+def parse(text: str, where: str) -> LabelFile:
+    """Read a CSV file's text; ``where`` names it in messages."""
+    lines = csv.reader(StringIO(text), delimiter=_delimiter(text), strict=False)
+    header = [name.strip().lower() for name in next(lines, [])]
+    sides = _form(header, where)
+    aside: list[SetAside] = []
+    found: list[tuple[Row, str]] = []
+    images: dict[str, ImageEntry] = {}
+    for line, item in _rows(lines, header, where):
+        try:
+            image = item.get("image", "")
+            if not image:
+                raise BadRow("has no image")
+            images.setdefault(image, ImageEntry(image))
+            if any(item.get(name) for name in header if name != "image"):
+                found.append(_row(item, line, sides))
+        except BadRow as cause:
+            aside.append(SetAside("label", f"line {line}", str(cause)))
+    kept = list(_once(found, aside))
+    names = tuple(sorted({name for _, name in kept}))
+    rows = (Row(r.image, r.box, names.index(name), r.label_id, r.annotator) for r, name in kept)
+    return LabelFile(tuple(images.values()), names, assemble(rows, images.values()), tuple(aside))
+
+
+def write(path: Path, labels: Mapping[str, Labels], categories: tuple[str, ...]) -> None:
+    """Write labels by file name: corners, category, annotator, id; pictures without labels get a row too."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(COLUMNS)
+        for image, own in labels.items():
+            for box, category, who, label_id in zip(
+                own.boxes, own.categories, own.annotators, own.ids, strict=True
+            ):
+                out.writerow(
+                    [image, *(repr(float(side)) for side in box), categories[category], who, label_id]
+                )
+            if not len(own):
+                out.writerow([image, *[""] * (len(COLUMNS) - 1)])
+    partial.replace(path)
+
+
+def _delimiter(text: str) -> str:
+    first = text.split("\n", 1)[0]
+    return max(",;\t", key=first.count)
+
+
+def _form(header: list[str], where: str) -> bool:
+    """Whether boxes are given as sides; refuse a header without the columns."""
+    for columns in (CORNERS, SIDES):
+        if set(header) >= {"image", "category", *columns}:
+            return columns == SIDES
+    missing = [name for name in ("image", *CORNERS, "category") if name not in header]
+    what = f"not COCO JSON, and as CSV its first line lacks the column(s) {', '.join(missing)}."
+    raise LabelError(what, where, "Write a header with image,x1,y1,x2,y2,category.")
+
+
+def _rows(lines: Iterator[list[str]], header: list[str], where: str) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        for i, cells in enumerate(lines, start=2):
+            if cells:
+                yield i, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    except csv.Error as cause:
+        raise LabelError(f"cannot be read as CSV: {cause}.", where, "Write it again as plain CSV.") from cause
+
+
+def _row(item: dict[str, str], line: int, sides: bool) -> tuple[Row, str]:
+    columns = SIDES if sides else CORNERS
+    box = corners([number(item.get(name, ""), name) for name in columns], sides)
+    category = item.get("category", "")
+    if not category:
+        raise BadRow("has no category")
+    return Row(item["image"], box, 0, item.get("id") or f"line-{line}", item.get("annotator", "")), category
+
+
+def _once(found: list[tuple[Row, str]], aside: list[SetAside]) -> Iterator[tuple[Row, str]]:
+    met: set[str] = set()
+    for row, name in found:
+        if row.label_id in met:
+            aside.append(
+                SetAside("label", f"{row.image}: label {row.label_id}", f"duplicate id {row.label_id}")
+            )
+            continue
+        met.add(row.label_id)
+        yield row, name
