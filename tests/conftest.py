@@ -1,4 +1,4 @@
-"""What every test shares: real data, a clean environment and no network for fast tiers, honest skips in CI."""
+"""What every test shares: real data, a clean environment and no network in fast tiers, honest skips."""
 
 import os
 import shutil

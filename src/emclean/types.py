@@ -49,7 +49,7 @@ def _rows(index: ArrayLike, length: int) -> Ints:
     chosen = np.asarray(index)
     if chosen.size == 0:  # an empty list has no integer type
         return np.zeros(0, np.int64)
-    return np.arange(length, dtype=np.int64)[chosen]
+    return np.asarray(np.arange(length, dtype=np.int64)[chosen])
 
 
 def _set(value: object, **fields: object) -> None:
@@ -278,8 +278,8 @@ class Suggestion:
 class TaskSpec:
     """One question to the expert.
 
-    ``key`` is the external key ``{run}/{image_id}/{round}`` that makes pushing exactly-once; ``blind`` tasks show no
-    suggestion; ``value`` orders the tasks (largest first).
+    ``key`` is the external key ``{run}/{image_id}/{round}`` that makes pushing exactly-once; ``blind`` tasks
+    show no suggestion; ``value`` orders the tasks (largest first).
     """
 
     key: str
