@@ -8,6 +8,7 @@ from science_scenes import Scene, scenes
 from emclean.science.calibration import (
     Calibrator,
     Observations,
+    design_effect,
     fit,
     lower_bound,
     threshold,
@@ -174,3 +175,16 @@ def test_equal_probabilities_are_never_split() -> None:
     probability = np.array([0.9] * 100)
     right = np.array([True] * 60 + [False] * 40)
     assert threshold(probability, right) == np.inf
+
+
+def test_observations_of_one_image_count_less_where_they_err_together() -> None:
+    image = np.repeat(np.arange(20), 10)
+    apart = np.random.default_rng(0).random(200) < 0.9
+    together = np.repeat(np.random.default_rng(0).random(20) < 0.9, 10)
+    assert design_effect(apart, image) < 1.6
+    assert design_effect(together, image) == pytest.approx(10)
+    assert design_effect(np.ones(200, bool), image) == 1.0
+    assert design_effect(apart, np.zeros(200, int)) == 1.0
+    clustered = Observations(np.full(200, GRADES.index("missed")), np.full(200, 0.9), together, image)
+    loose = threshold(clustered.probability, together, precision=0.85)
+    assert loose == 0.9 < thresholds(clustered, precision=0.85)["missed"] == np.inf

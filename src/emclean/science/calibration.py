@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import beta
 
 from emclean.science.forest import Blend, fit_forest, fit_linear, tempered
@@ -219,24 +220,45 @@ def fit(evidences: Sequence[Evidence], truths: Sequence[Labels], rng: np.random.
     return Calibrator(judge, finder, _observe(images, posterior, found), len(images))
 
 
-def lower_bound(right: Ints, total: Ints, confidence: float) -> Floats:
+def lower_bound(right: ArrayLike, total: ArrayLike, confidence: float) -> Floats:
     """The one-sided Clopper-Pearson lower bound of a share: ``right`` of ``total`` seen."""
     good = np.asarray(right, dtype=np.float64)
     bound = beta.ppf(1 - confidence, np.maximum(good, 1e-9), np.asarray(total) - good + 1)
     return np.where(good > 0, bound, 0.0)
 
 
-def threshold(probability: Floats, right: Bools, precision: float = 0.95, confidence: float = 0.8) -> float:
+def design_effect(right: Bools, image: Ints) -> float:
+    """How many observations are worth one, since those of one image err together (at least 1).
+
+    Kish's ``1 + (m - 1) r`` with the mean cluster size m weighted by size, and the intra-class correlation
+    r from the one-way analysis of variance.
+    """
+    _, cluster, size = np.unique(image, return_inverse=True, return_counts=True)
+    n, k = len(right), len(size)
+    if k < 2 or n <= k or right.all() or not right.any():
+        return 1.0
+    mean = np.bincount(cluster, right) / size
+    between = (size * (mean - right.mean()) ** 2).sum() / (k - 1)
+    within = ((right - mean[cluster]) ** 2).sum() / (n - k)
+    typical = (n - (size**2).sum() / n) / (k - 1)
+    correlation = (between - within) / max(between + (typical - 1) * within, 1e-12)
+    return float(1 + max((size**2).sum() / n - 1, 0.0) * np.clip(correlation, 0.0, 1.0))
+
+
+def threshold(
+    probability: Floats, right: Bools, precision: float = 0.95, confidence: float = 0.8, weight: float = 1.0
+) -> float:
     """The smallest probability from which corrections are right often enough, or infinity.
 
     The one-sided lower bound, at this ``confidence``, of the share of right ones among all at or above it
-    must reach ``precision``; with none wrong, that takes 32 observations for 0.95 at 0.8.
+    must reach ``precision``; with none wrong, that takes 32 observations for 0.95 at 0.8. ``weight`` is what
+    one observation counts, less than 1 where they hang together.
     """
     if not len(probability):
         return float("inf")
     order = np.argsort(-probability, kind="stable")
     p, good = probability[order], np.cumsum(right[order], dtype=np.int64)
-    bound = lower_bound(good, np.arange(1, len(p) + 1), confidence)
+    bound = lower_bound(good * weight, np.arange(1, len(p) + 1) * weight, confidence)
     last_of_tie = np.append(p[:-1] > p[1:], True)
     safe = np.flatnonzero((bound >= precision) & last_of_tie)
     return float(p[safe[-1]]) if len(safe) else float("inf")
@@ -244,5 +266,9 @@ def threshold(probability: Floats, right: Bools, precision: float = 0.95, confid
 
 def thresholds(seen: Observations, precision: float = 0.95, confidence: float = 0.8) -> dict[Grade, float]:
     """For every kind of error the probability from which it is corrected without asking (``threshold``)."""
-    parts = {kind: seen.of(kind) for kind in NOISE_KINDS}
-    return {k: threshold(o.probability, o.right, precision, confidence) for k, o in parts.items()}
+    limits: dict[Grade, float] = {}
+    for kind in NOISE_KINDS:
+        mine = seen.of(kind)
+        weight = 1 / design_effect(mine.right, mine.image)
+        limits[kind] = threshold(mine.probability, mine.right, precision, confidence, weight)
+    return limits

@@ -96,13 +96,13 @@ def _parts_right(parts: Floats, truth: Floats) -> bool:
 
 
 def _moved_right(verdicts: Verdicts, labels: Labels, truth: Labels, owner: Ints) -> Bools:
-    """Which proposed boxes lie on their object (IoU >= 0.5) at least as well as the label's own."""
+    """Which proposed boxes lie well on their object, or at least (IoU >= 0.5) better than the label's own."""
     n = len(labels)
     better = np.zeros(n, dtype=np.bool_)
     rows = np.flatnonzero(owner >= 0)
     before = _paired_iou(labels.boxes[rows], truth.boxes[owner[rows]])
     after = _paired_iou(verdicts.box[:n][rows], truth.boxes[owner[rows]])
-    better[rows] = (after >= 0.5) & (after >= before)
+    better[rows] = (after >= CLEAN_IOU) | ((after >= 0.5) & (after >= before))
     return better
 
 
@@ -128,7 +128,7 @@ def right_fixes(labels: Labels, verdicts: Verdicts, truth: Labels, known: TrueGr
     """Which verdicts ``[K]`` are right in what they would do to the labels.
 
     ``clean``: the label is. ``spurious``, ``duplicate``: it shows nothing that no other label shows.
-    ``shifted``: the new corners lie on its object and better. ``mislabelled``: the new category is the
+    ``shifted``: the new corners lie well on its object, or better. ``mislabelled``: the new category is the
     object's. ``merged``: every part is an object. ``missed``: there is an object that no label shows.
     """
     n = len(labels)

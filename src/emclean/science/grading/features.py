@@ -209,6 +209,13 @@ def _proposed(labels: Labels, reference: Predictions, kept: Ints, matched: Ints,
     return np.asarray(kept[free & ~known & ~part])
 
 
+def _parts(inside: Bools, scores: Floats) -> Bools:
+    """Which predictions ``[N,P]`` a label would be split into: those half as sure as its best or more."""
+    held = np.where(inside, scores, 0.0)
+    strong = inside & (held >= 0.5 * _top(held)[:, None])
+    return np.asarray(strong & (strong.sum(axis=1) >= 2)[:, None])
+
+
 @dataclass(frozen=True, eq=False)
 class _Related:
     """An image's labels related to every model, and the confident predictions ``sure`` within them."""
@@ -273,7 +280,7 @@ def features(evidence: Evidence) -> Features:
     views = tuple(_view(labels.boxes, labels.categories, p) for p in evidence.models)
     category, lead = _called(labels, views)
     rows, twin = _label_rows(evidence, _Related(views, sure, inside, matched), lead)
-    part_of, part = np.nonzero(inside & (inside.sum(axis=1) >= 2)[:, None])
+    part_of, part = np.nonzero(_parts(inside, sure.scores))
     return Features(
         labels=rows,
         candidates=_candidate_rows(evidence, sure, proposed),
