@@ -31,6 +31,10 @@ class Unanswered(LabelServiceError):
     """Label Studio gave no usable answer, so a change may or may not have been carried out."""
 
 
+class AlreadyThere(LabelServiceError):
+    """Label Studio has it already (status 409): a repeated call, not a failure."""
+
+
 def read_token(path: Path) -> str:
     """A personal access token from a file: the token alone, or JSON with a field ``token``."""
     try:
@@ -104,7 +108,7 @@ class LabelStudioClient:
     def tasks(
         self, project: int, filters: Sequence[Filter], include: Sequence[str], page_size: int = 100
     ) -> Iterator[dict[str, Any]]:
-        """Tasks that pass all filters, by ascending id; pages are keyed by it, so that changes skip nothing."""
+        """Tasks that pass all filters, by ascending id; pages are keyed by it, so changes skip nothing."""
         last = 0
         while True:
             after = task_filter("id", "greater", "Number", last)
@@ -180,6 +184,8 @@ class LabelStudioClient:
             return Unanswered(f"Label Studio failed with status {code}", at, "Look into Label Studio's log.")
         if code in (401, 403):
             return LabelServiceError(f"Label Studio refused the token (status {code})", at, _TOKEN)
+        if code == 409:
+            return AlreadyThere("Label Studio has this already", at)
         return LabelServiceError(f"Label Studio refused the call (status {code}: {_detail(response)})", at)
 
     def _json(self, response: httpx.Response, path: str) -> Any:

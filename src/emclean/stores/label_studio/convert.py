@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import cos, isfinite, radians, sin
 from typing import Any
 
+from emclean.errors import LabelServiceError
 from emclean.stores.label_studio.page import BOXES, PICTURE, note, suggestion_label
-from emclean.types import Answer, AnsweredBox, Suggestion, TaskSpec
+from emclean.types import GRADES, Answer, AnsweredBox, Suggestion, TaskSpec
 
 Box = tuple[float, float, float, float]
 
@@ -108,6 +109,42 @@ def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
     }
     shown = prediction(task)
     return {"data": data, "predictions": [shown] if shown else []}
+
+
+def suggestions(task: Mapping[str, Any], categories: Sequence[str]) -> tuple[Suggestion, ...]:
+    """What a task, as Label Studio gives it, shows to the expert; for a program that answers."""
+    names = {suggestion_label(c, grade): (c, grade) for c in categories for grade in ("", *GRADES)}
+    width, height = float(task["data"]["width"]), float(task["data"]["height"])
+    found = []
+    for item in (item for shown in task.get("predictions") or [] for item in shown["result"]):
+        label = item["value"]["rectanglelabels"][0]
+        if label not in names:
+            raise LabelServiceError(
+                f"a suggestion has the unknown label {label!r}", f"task {task['data']['key']}"
+            )
+        category, grade = names[label]
+        box = to_pixels(item["value"], width, height)
+        found.append(Suggestion(suggestion_of(item["id"]), box, category, float(item["score"]), grade))
+    return tuple(found)
+
+
+def annotation_body(boxes: Sequence[AnsweredBox], width: float, height: float) -> dict[str, Any]:
+    """An answer as Label Studio's page would send it."""
+    result = [
+        {
+            "id": region_id(box.suggestion_id) or f"drawn-{i}",
+            "from_name": BOXES,
+            "to_name": PICTURE,
+            "type": "rectanglelabels",
+            "original_width": int(width),
+            "original_height": int(height),
+            "image_rotation": 0,
+            "origin": "prediction-changed" if box.suggestion_id else "manual",
+            "value": {**to_percent(box.box, width, height), "rectanglelabels": [box.category]},
+        }
+        for i, box in enumerate(boxes)
+    ]
+    return {"result": result, "was_cancelled": False}
 
 
 @dataclass(frozen=True)

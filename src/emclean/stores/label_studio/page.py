@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from itertools import product
+from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from emclean.types import GRADES, TaskSpec
@@ -56,6 +57,15 @@ def suggestion_labels(categories: Sequence[str]) -> dict[str, str]:
     pairs = product(categories, ("", *GRADES))
     labels = {suggestion_label(category, grade): GRADE_COLOURS[grade] for category, grade in pairs}
     return {label: colour for label, colour in labels.items() if label not in categories}
+
+
+def categories_of(label_config: str) -> tuple[str, ...]:
+    """The categories of a labelling page that ``configuration`` made."""
+    try:
+        control = ElementTree.fromstring(label_config).find(f".//RectangleLabels[@name='{BOXES}']")
+    except ElementTree.ParseError:
+        control = None
+    return () if control is None else tuple(label.get("value", "") for label in control.findall("Label"))
 
 
 def _label(value: str, colour: str, hotkey: str) -> str:

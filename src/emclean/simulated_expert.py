@@ -1,0 +1,334 @@
+"""A simulated expert: answers Label Studio's tasks from a truth file, with set slips and pace.
+
+    python -m emclean.simulated_expert --url http://127.0.0.1:8080 --token-file credentials.json \\
+        --truth truth.coco.json --miss 0.05 --jitter 0.03 --rubber-stamp 0.2 --watch
+
+It opens the unanswered tasks in the labelling order, looks at the suggestions of each, answers, and notes
+what a person would have spent. An answer depends on the seed and the task's key alone; sending it again
+changes nothing. It waits while Label Studio is away, and ends on SIGTERM or, without ``--watch``, when no
+task is left.
+"""
+
+import argparse
+import hashlib
+import json
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emclean.errors import EmcleanError, LabelServiceError
+from emclean.science.cost import Changes, CostModel, changes
+from emclean.science.expert import Slips, answer
+from emclean.stores.formats import read_labels
+from emclean.stores.label_studio.client import (
+    AlreadyThere,
+    LabelStudioClient,
+    Unanswered,
+    read_token,
+    task_filter,
+)
+from emclean.stores.label_studio.convert import annotation_body, suggestions
+from emclean.stores.label_studio.page import categories_of
+from emclean.stores.label_studio.service import project_title
+from emclean.types import AnsweredBox, Labels, Suggestion
+
+PREFIX = "emclean"
+"""Without a named project, all whose title starts so are answered."""
+
+_UNANSWERED = (
+    task_filter("total_annotations", "equal", "Number", 0),
+    task_filter("cancelled_annotations", "equal", "Number", 0),
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the simulated expert knows: labels by file name, indexed into ``categories``."""
+
+    labels: Mapping[str, Labels]
+    categories: tuple[str, ...]
+
+    @staticmethod
+    def load(path: Path) -> "Truth":
+        """Read a truth file (COCO JSON or CSV)."""
+        file = read_labels(str(path))
+        return Truth(file.labels, tuple(file.categories))
+
+    def of(self, name: str) -> Labels | None:
+        """The labels of a picture by its file name (else by the name's last part); None if unknown."""
+        if name in self.labels:
+            return self.labels[name]
+        last = Path(name).name
+        return next((labels for known, labels in self.labels.items() if Path(known).name == last), None)
+
+    def in_order(self, categories: Sequence[str], where: str) -> "Truth":
+        """The same with indices into ``categories``, which must hold all of its own."""
+        missing = sorted(set(self.categories) - set(categories))
+        if missing:
+            what = f"the project lacks the truth file's categories {', '.join(missing)}"
+            raise LabelServiceError(what, where, "Name the categories alike in both.")
+        place = np.array([list(categories).index(name) for name in self.categories], dtype=np.int64)
+        moved = {k: Labels(v.boxes, place[v.categories], v.ids, v.annotators) for k, v in self.labels.items()}
+        return Truth(moved, tuple(categories))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the simulated expert works.
+
+    ``project`` is a title, or empty for every project that starts with ``emclean``; ``pace`` the share of the
+    simulated time that is really waited (0: none); ``limit`` the most tasks to answer; ``watch`` goes on
+    when no task is left; ``patience_s`` how long Label Studio may be away; ``log`` a JSON-lines file.
+    """
+
+    project: str = ""
+    slips: Slips = field(default_factory=Slips)
+    cost: CostModel = field(default_factory=CostModel)
+    pace: float = 0.0
+    seed: int = 0
+    limit: int | None = None
+    watch: bool = False
+    poll_s: float = 1.0
+    patience_s: float = 600.0
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one task: what is sent, and what it would have cost a person."""
+
+    body: Mapping[str, Any]
+    made: Changes
+    seconds: float
+
+
+@dataclass
+class Work:
+    """What was done: tasks answered, simulated seconds, and the pictures that the truth file lacks."""
+
+    answered: int = 0
+    seconds: float = 0.0
+    unknown: set[str] = field(default_factory=set)
+
+
+def reply(task: Mapping[str, Any], truth: Truth, options: Options) -> Reply:
+    """What a person with these slips answers to a task as Label Studio gives it."""
+    data = task["data"]
+    known = truth.of(str(data["name"]))
+    if known is None:
+        raise LabelServiceError(f"the truth file has no picture {data['name']}", f"task {data['key']}")
+    asked = suggestions(task, truth.categories)
+    shown = _labels(asked, truth.categories)
+    width, height = float(data["width"]), float(data["height"])
+    rng = np.random.default_rng([options.seed, _number(str(data["key"]))])
+    given = answer(known, shown if asked else None, options.slips, rng, width, height)
+    boxes = _boxes(given.labels, given.origin.tolist(), asked, truth.categories)
+    made = changes(shown, given.labels, given.origin)
+    seconds = options.cost.seconds(1, made)
+    return Reply({**annotation_body(boxes, width, height), "lead_time": seconds}, made, seconds)
+
+
+def _labels(asked: Sequence[Suggestion], categories: Sequence[str]) -> Labels:
+    return Labels(
+        np.array([s.box for s in asked], dtype=np.float64).reshape(-1, 4),
+        np.array([list(categories).index(s.category) for s in asked], dtype=np.int64),
+        tuple(s.suggestion_id for s in asked),
+    )
+
+
+def _boxes(
+    labels: Labels, origin: Sequence[int], asked: Sequence[Suggestion], categories: Sequence[str]
+) -> list[AnsweredBox]:
+    rows = zip(labels.boxes.tolist(), labels.categories.tolist(), origin, strict=True)
+    return [
+        AnsweredBox((x1, y1, x2, y2), categories[c], asked[k].suggestion_id if k >= 0 else "")
+        for (x1, y1, x2, y2), c, k in rows
+    ]
+
+
+def _number(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+
+
+class Expert:
+    """A simulated expert at work on one server; ``stop`` ends it between two tasks or in any wait."""
+
+    def __init__(
+        self,
+        client: LabelStudioClient,
+        truth: Truth,
+        options: Options,
+        stop: threading.Event,
+        say: Callable[[str], None],
+    ):
+        self._client, self._truth, self._options = client, truth, options
+        self._stop, self._say = stop, say
+        self.work = Work()
+
+    def run(self) -> Work:
+        """Answer tasks until there is nothing to do (or for ever, when watching); return what was done."""
+        away_since: float | None = None
+        while not self._over():
+            try:
+                busy = self._round()
+                away_since = None
+            except Unanswered as error:
+                away_since = away_since or time.monotonic()
+                self._wait_for(error, away_since)
+                continue
+            if not busy and not self._options.watch:
+                break
+            if not busy:
+                self._stop.wait(self._options.poll_s)
+        return self.work
+
+    def _over(self) -> bool:
+        limit = self._options.limit
+        return self._stop.is_set() or (limit is not None and self.work.answered >= limit)
+
+    def _wait_for(self, error: Unanswered, since: float) -> None:
+        if time.monotonic() - since > self._options.patience_s:
+            raise error
+        self._say(f"Label Studio is away, waiting: {error}")
+        self._stop.wait(max(self._options.poll_s, 1.0))
+
+    def _round(self) -> bool:
+        """Answer what is open now; tell whether anything was."""
+        before = self.work.answered
+        for project in self._projects():
+            page = categories_of(project.get("label_config") or "")
+            truth = self._truth.in_order(page, f"project {project.get('title')}")
+            for task in self._open_tasks(int(project["id"])):
+                if self._over():
+                    return True
+                self._handle(task, truth)
+        return self.work.answered > before
+
+    def _projects(self) -> list[Mapping[str, Any]]:
+        listed = self._client.get("/api/projects", page_size=1000, ordering="id")
+        return [project for project in listed.get("results", []) if self._mine(str(project.get("title")))]
+
+    def _mine(self, title: str) -> bool:
+        named = self._options.project
+        return title == project_title(named) if named else title.startswith(PREFIX)
+
+    def _open_tasks(self, project: int) -> list[dict[str, Any]]:
+        found = self._client.tasks(project, _UNANSWERED, ("id", "data", "predictions"))
+        return [task for task in found if str(task["data"].get("key")) not in self.work.unknown]
+
+    def _handle(self, task: Mapping[str, Any], truth: Truth) -> None:
+        key = str(task["data"]["key"])
+        if truth.of(str(task["data"]["name"])) is None:
+            self.work.unknown.add(key)
+            self._say(f"task {key} is left open: the truth file has no picture {task['data']['name']}")
+            return
+        given = reply(task, truth, self._options)
+        self._stop.wait(given.seconds * self._options.pace)
+        if not self._stop.is_set():
+            self._send(task, key, given)
+
+    def _send(self, task: Mapping[str, Any], key: str, given: Reply) -> None:
+        unique = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key}#{task['id']}"))
+        repeated = False
+        try:
+            self._client.post(f"/api/tasks/{task['id']}/annotations/", {**given.body, "unique_id": unique})
+        except AlreadyThere:
+            repeated = True
+        self.work.answered += 1
+        self.work.seconds += given.seconds
+        self._record(task, key, given, repeated)
+        self._say(f"answered {key}: {len(given.body['result'])} boxes, {given.seconds:.0f} s")
+
+    def _record(self, task: Mapping[str, Any], key: str, given: Reply, repeated: bool) -> None:
+        if self._options.log is None:
+            return
+        shown = sum(len(shown["result"]) for shown in task.get("predictions") or [])
+        line = {"at": datetime.now(UTC).isoformat(), "key": key, "task": task["id"], "shown": shown}
+        line |= {**given.made._asdict(), "seconds": given.seconds, "repeated": repeated}
+        with self._options.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+
+def run(
+    client: LabelStudioClient,
+    truth: Truth,
+    options: Options,
+    stop: threading.Event | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Work:
+    """Answer the open tasks of a server; the function behind the program."""
+    return Expert(client, truth, options, stop or threading.Event(), say).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emclean.simulated_expert",
+        description="A simulated expert that answers Label Studio's tasks from a truth file.",
+    )
+    add = parser.add_argument
+    add("--url", required=True, help="Label Studio's address")
+    add("--token-file", type=Path, required=True, help="personal access token: plain, or JSON with `token`")
+    add("--truth", type=Path, required=True, help="the right labels, COCO JSON or CSV, found by file name")
+    add("--project", default="", help=f"exact title (default: every project that starts with {PREFIX})")
+    add("--miss", type=float, default=0.0, help="share of objects without a suggestion that are overlooked")
+    add("--jitter", type=float, default=0.0, help="standard deviation of drawn sides, in sides")
+    add("--rubber-stamp", type=float, default=0.0, help="share of wrong suggestions accepted unseen")
+    for name, seconds in vars(CostModel()).items():
+        add(f"--{name.replace('_', '-')}", type=float, default=seconds, help="seconds of the cost model")
+    add("--pace", type=float, default=0.0, help="share of the simulated time that is really waited")
+    add("--seed", type=int, default=0, help="seed of all slips")
+    add("--limit", type=int, help="stop after so many tasks")
+    add("--poll", type=float, default=1.0, help="seconds between looks when there is nothing to do")
+    add("--log", type=Path, help="write what each answer cost to this JSON-lines file")
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--watch", action="store_true", help="go on until SIGTERM")
+    end.add_argument("--until-idle", action="store_true", help="end when no task is left (the default)")
+    return parser
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(
+        project=given.project,
+        slips=Slips(given.miss, given.jitter, given.rubber_stamp),
+        cost=CostModel(given.open_s, given.draw_s, given.move_s, given.verify_s),
+        pace=given.pace,
+        seed=given.seed,
+        limit=given.limit,
+        watch=given.watch,
+        poll_s=given.poll,
+        log=given.log,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        options = _options(given)
+    except ValueError as error:
+        parser.error(str(error))
+    stop = threading.Event()
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, lambda *_: stop.set())
+    try:
+        with LabelStudioClient(given.url, read_token(given.token_file)) as client:
+            work = run(client, Truth.load(given.truth), options, stop, lambda line: print(line, flush=True))
+    except EmcleanError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(f"{work.answered} tasks answered, {work.seconds / 60:.1f} simulated minutes", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
