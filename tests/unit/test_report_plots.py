@@ -1,0 +1,92 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emclean.report import plots, theme
+from emclean.report.data import KindRow, RoundRow, StageTime
+from emclean.types import LabelQuality
+
+BAND = {"ap50_low": 0.5, "ap50_high": 0.8}
+ROUNDS = [
+    RoundRow(0, minutes=8.0, share_of_full=0.08, ap50=0.6, f1=0.5, grades={"clean": 5}, **BAND),
+    RoundRow(1, minutes=16.0, share_of_full=0.16, ap50=0.7, f1=0.6, grades={"missed": 2}, **BAND),
+]
+
+DRAWN = {
+    "curve": lambda t: plots.budget_curve([plots.curve_of(ROUNDS)], 0.4, 0.8, "minutes", t),
+    "no curve": lambda t: plots.budget_curve([], 0.4, 0.8, "share", t),
+    "labels": lambda t: plots.labels_by_round(ROUNDS, t),
+    "quality": lambda t: plots.label_quality(LabelQuality(0.5, 0.5, 0.5, 0.7), None, t),
+    "no quality": lambda t: plots.label_quality(None, None, t),
+    "kinds": lambda t: plots.error_kinds([KindRow("missed", 5, None)], t),
+    "no kinds": lambda t: plots.error_kinds([], t),
+    "grades": lambda t: plots.grades_by_round(ROUNDS, t),
+    "no grades": lambda t: plots.grades_by_round([], t),
+    "times": lambda t: plots.stage_times([StageTime("a", 3.0), StageTime("a", 4.0, 1)], t),
+    "no times": lambda t: plots.stage_times([], t),
+    "reliability": lambda t: plots.reliability(
+        np.array([0.1, 0.9, 1.0]), np.array([False, True, True]), theme=t
+    ),
+    "heat map": lambda t: plots.heat_map(["a"], ["b", "c"], np.array([[0.5, np.nan]]), "ap50", t),
+    "nothing known": lambda t: plots.heat_map(["a"], ["b"], np.array([[np.nan]]), "ap50", t),
+}
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+@pytest.mark.parametrize(("name", "key"), list(zip(DRAWN, ["light", "dark"] * 7, strict=True)))
+def test_every_plot_is_drawn_on_the_ground_of_its_theme(name, key):
+    picture = pixels(DRAWN[name](key))
+    ground = tuple(int(theme.THEMES[key].ground[i : i + 2], 16) for i in (1, 3, 5))
+    assert tuple(picture[2, 2]) == ground
+    assert (picture != ground).any()
+
+
+def test_the_same_figures_give_the_same_bytes():
+    assert DRAWN["no curve"]("light") == DRAWN["no curve"]("light")
+
+
+def test_a_curve_leaves_out_rounds_without_score_and_knows_the_full_cost():
+    curve = plots.curve_of([*ROUNDS, RoundRow(2, minutes=20.0)])
+    assert (curve.cost, curve.score, curve.low, curve.high) == (
+        [8.0, 16.0],
+        [0.6, 0.7],
+        [0.5, 0.6],
+        [0.7, 0.8],
+    )
+    assert curve.full == pytest.approx(100.0)
+    assert plots.curve_of(ROUNDS, "share").cost == [0.08, 0.16]
+
+
+def test_an_interval_is_drawn_only_where_every_round_has_one():
+    assert plots.curve_of([*ROUNDS, RoundRow(2, minutes=20.0, ap50=0.7)]).low is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(8.46, "8.5 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (0, "0.0 s")],
+)
+def test_durations_in_words(seconds, words):
+    assert plots.duration(seconds) == words
+
+
+def test_columns_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="outcomes: expected 2 values, got 1"):
+        plots.reliability(np.zeros(2), np.zeros(1, bool))
+    with pytest.raises(ValueError, match="values: expected shape"):
+        plots.heat_map(["a"], ["b"], np.zeros((2, 1)))
+
+
+def test_grades_are_counted_in_their_order():
+    assert list(plots.grade_counts(["missed", "clean", "missed"]).items()) == [("clean", 1), ("missed", 2)]
+
+
+def test_no_global_figure_is_left_behind():
+    from matplotlib import _pylab_helpers  # what pyplot would keep
+
+    DRAWN["no curve"]("light")
+    assert _pylab_helpers.Gcf.figs == {}
