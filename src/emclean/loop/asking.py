@@ -13,7 +13,7 @@ from emclean.loop.job import Job
 from emclean.loop.states import write_atomically
 from emclean.science import cost, expert
 from emclean.stores import labels as label_events
-from emclean.types import Answer, AnsweredBox, Cost, Labels, Pull, Suggestion, TaskSpec
+from emclean.types import Answer, AnsweredBox, Cost, Ints, Labels, Pull, Suggestion, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -265,9 +265,7 @@ def _cost_of(job: Job, question: Question, answer: Answer, people: bool) -> Cost
     return priced
 
 
-def _side_by_side(
-    task: TaskSpec, answer: Answer, categories: Sequence[str]
-) -> tuple[Labels, Labels, np.ndarray]:
+def _side_by_side(task: TaskSpec, answer: Answer, categories: Sequence[str]) -> tuple[Labels, Labels, Ints]:
     """What was shown, what was answered, and for each answered box the shown one it came from (or -1)."""
     index = {name: i for i, name in enumerate(categories)}
     place = {s.suggestion_id: i for i, s in enumerate(task.suggestions)}
@@ -304,7 +302,8 @@ def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:
         None if task.blind else shown,
         expert.Slips(slips.miss, slips.jitter, slips.rubber_stamp),
         job.rng(f"expert {task.key}"),
-        (task.image.width, task.image.height),
+        task.image.width,
+        task.image.height,
     )
     return [
         AnsweredBox(

@@ -204,7 +204,7 @@ def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judg
     calibrator = calibration.fit(
         [evidence[i] for i in known], [expert[i] for i in known], job.rng("calibration", round_)
     )
-    limits = calibrator.thresholds(job.settings.corrections.precision)
+    limits = calibration.thresholds(calibrator.observations, job.settings.corrections.precision)
     verdicts = {i: grade(e, calibrator) for i, e in evidence.items()}
     return Judged(evidence, verdicts, limits, calibrator)
 

@@ -1,6 +1,6 @@
 """Ingest: a folder of pictures and label files in, checked records and labels out, grey copies in the cache.
 
-Nothing that is wrong with one picture or one label stops the job: it is set aside with its reason. Pictures are
+Nothing that is wrong with one picture or label stops the job: it is set aside with its reason. Pictures are
 read one by one, so memory stays flat; a second ingest of unchanged files reads none of them.
 """
 
@@ -26,10 +26,13 @@ NOT_PICTURES = frozenset(".json .csv .tsv .txt .md .xml .yaml .yml .html .pdf .z
 """Files with these endings lie beside pictures by habit; they are passed over without a word."""
 
 READERS = 2
-"""Threads that read at the same time: decoders leave Python's lock, and more would only hold more in memory."""
+"""Threads that read at the same time: decoders release Python's lock; more would hold more in memory."""
 
 INDEX = "index.json"
 """The cache's index: what was read from a path of a certain size and time."""
+
+TIMES = ("mtime", "LastModified", "last_modified", "updated", "ETag")
+"""What file systems call the time of change, or what else changes with the content."""
 
 Progress = Callable[[int, int], None]
 
@@ -38,8 +41,8 @@ Progress = Callable[[int, int], None]
 class Ingested:
     """What ingest found: pictures, their labels by image id (every picture has an entry), categories.
 
-    ``unlabelled`` are the ids of pictures that no label file speaks of; ``unlisted`` the names of files in the
-    folder that a COCO file's own list leaves out: they are not read.
+    ``unlabelled`` are the ids of pictures that no label file speaks of; ``unlisted`` the names of files in
+    the folder that a COCO file's own list leaves out: they are not read.
     """
 
     records: tuple[ImageRecord, ...]
@@ -82,8 +85,8 @@ def ingest(
 ) -> Ingested:
     """Read a folder's pictures and their label files (COCO or CSV; none is allowed).
 
-    ``categories`` fixes the order of the categories, as a test set needs that of its pool; ``progress`` is told
-    how many of how many pictures are done.
+    ``categories`` fixes the categories' order, as a test set needs that of its pool; ``progress`` is told how
+    many of how many pictures are done.
     """
     paths = [labels] if isinstance(labels, str) else list(labels)
     file = _combined([read_labels(str(path), categories) for path in paths], paths)
@@ -155,7 +158,7 @@ def _clash(record: ImageRecord, entry: ImageEntry | None, before: Mapping[str, I
 
 
 def _combined(files: Sequence[LabelFile], paths: Sequence[str]) -> LabelFile:
-    """Several label files as one: categories by name, rows added up, ids and annotators told apart by file."""
+    """Several label files as one: rows added up, categories by name, ids and annotators by file."""
     if len(files) == 1:
         return files[0]
     names = tuple(dict.fromkeys(name for file in files for name in file.categories))
@@ -205,14 +208,12 @@ def _listing(images: str) -> list[_File]:
 
 def _stamp(info: Mapping[str, Any]) -> str:
     """Size and time of change, by whatever name the file system gives them; empty when it gives no time."""
-    times = [
-        info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "ETag") if info.get(key)
-    ]
+    times = [info[key] for key in TIMES if info.get(key)]
     return f"{info.get('size')} {times[0]}" if times else ""
 
 
 def _match(file: LabelFile, found: Sequence[_File]) -> tuple[dict[str, ImageEntry], list[SetAside]]:
-    """Which label entry belongs to which file: by its name in the folder, else by its last part if that is unique."""
+    """Which label entry belongs to which file in the folder, and the entries that belong to none."""
     names = {one.name for one in found}
     tails: dict[str, list[str]] = {}
     for name in names:
@@ -220,18 +221,23 @@ def _match(file: LabelFile, found: Sequence[_File]) -> tuple[dict[str, ImageEntr
     entries: dict[str, ImageEntry] = {}
     absent = []
     for entry in file.images:
-        asked = entry.file_name.replace("\\", "/").removeprefix("./")
-        tail = tails.get(PurePosixPath(asked).name, [])
-        name = asked if asked in names else tail[0] if len(tail) == 1 else None
-        if name is None or name in entries:
-            reason = (
-                "the label file names it, the folder does not hold it" if name is None else f"is {name} again"
-            )
-            lost = len(file.labels[entry.file_name])
-            absent.append(SetAside("image", entry.file_name, f"{reason} ({lost} labels not used)"))
+        place = _place(entry.file_name, names, tails)
+        if place and place not in entries:
+            entries[place] = entry
             continue
-        entries[name] = entry
+        why = f"is {place} again" if place else "the label file names it, the folder does not hold it"
+        lost = len(file.labels[entry.file_name])
+        absent.append(SetAside("image", entry.file_name, f"{why} ({lost} labels not used)"))
     return entries, absent
+
+
+def _place(asked: str, names: set[str], tails: Mapping[str, list[str]]) -> str | None:
+    """A file by its name in the folder, else by the last part of its name if only one file has that."""
+    asked = asked.replace("\\", "/").removeprefix("./")
+    if asked in names:
+        return asked
+    alike = tails.get(PurePosixPath(asked).name, [])
+    return alike[0] if len(alike) == 1 else None
 
 
 def _read_all(files: Sequence[_File], cache: Path, progress: Progress | None) -> Iterator[_Read]:

@@ -129,7 +129,7 @@ def _write(file: Path, found: Sequence[Predictions]) -> None:
         "scores": np.concatenate([*(p.scores for p in found), np.zeros(0)]),
     }
     temporary = file.with_suffix(".part.npz")
-    np.savez_compressed(temporary, **columns)
+    np.savez_compressed(temporary, allow_pickle=False, **columns)
     temporary.replace(file)
 
 

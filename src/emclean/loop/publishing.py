@@ -13,7 +13,7 @@ from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
 from emclean.loop.selecting import full_minutes
 from emclean.loop.states import RunState
-from emclean.science import calibration, evaluation
+from emclean.science import evaluation, scores
 from emclean.types import Cost, Labels, Predictions
 
 
@@ -96,11 +96,11 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     old = str(job.parts.registry.fetch(champion, folder))
     names = sorted(held)
     truth = [held[i] for i in names]
-    scores = [
+    both = [
         evaluation.detection(truth, [found[i] for i in names], len(job.data.categories))
         for found in (predict(job, old, names), predict(job, weights, names))
     ]
-    difference = evaluation.bootstrap(scores[0], scores[1], job.rng("gate", state.round)).difference
+    difference = evaluation.bootstrap(both[0], both[1], job.rng("gate", state.round)).difference
     words = (
         f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(names)} images"
     )
@@ -130,7 +130,7 @@ def score_calibration(job: Job, state: RunState) -> list[list[float]]:
     held = gate_part(job, state.round)
     weights = state.models[f"final-{state.round}"]["weights"]
     found: Mapping[str, Predictions] = predict(job, weights, sorted(held)) if held else {}
-    return calibration.score_knots([held[i] for i in sorted(held)], [found[i] for i in sorted(held)])
+    return scores.score_knots([held[i] for i in sorted(held)], [found[i] for i in sorted(held)])
 
 
 def model_key(job: Job, round_: int, weights: str) -> str:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emclean.config import ActiveClean
+from emclean.errors import ConfigError
 from emclean.imaging import simulate
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested, ingest
@@ -29,20 +31,21 @@ def simulated(config: ActiveClean, folder: Path, console: Console) -> ActiveClea
             simulate.write_dataset(home, wanted.pool, wanted.test, wanted.size, config.seed)
             _plant(home, wanted.noise, config.seed)
         write_atomically(done, "")
-    pool = {"images": str(home / "pool"), "crowd": str(home / "pool.crowd.coco.json")}
-    test = {"images": str(home / "test"), "truth": str(home / "test.truth.coco.json")}
+    pool = {"images": str(home / "pool"), "crowd": str(home / "pool.crowd.json")}
+    test = {"images": str(home / "test"), "truth": str(home / "test.truth.json")}
     values = config.model_dump()
     values["data"].update(pool=pool, test=test)
-    values["expert"]["truth"] = str(home / "pool.truth.coco.json")
+    values["expert"]["truth"] = str(home / "pool.truth.json")
     return ActiveClean.model_validate(values)
 
 
 def _plant(home: Path, preset: str, seed: int) -> None:
     """Crowd labels: the truth with planted noise, and beside them the ledger of what was planted."""
-    truth = json.loads((home / "pool.truth.coco.json").read_text(encoding="utf-8"))
+    truth = json.loads((home / "pool.truth.json").read_text(encoding="utf-8"))
     rng = np.random.default_rng([seed, 1])
     rates = noise.PRESETS[preset]
-    annotations, ledger = [], []
+    annotations: list[dict[str, Any]] = []
+    ledger: list[dict[str, Any]] = []
     for image in truth["images"]:
         mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         boxes = np.array([a["bbox"] for a in mine], dtype=np.float64).reshape(-1, 4)
@@ -52,12 +55,11 @@ def _plant(home: Path, preset: str, seed: int) -> None:
         for box in planted.labels.boxes:
             x1, y1, x2, y2 = (round(float(side), 2) for side in box)
             place = {"bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "image_id": image["id"]}
-            annotations.append(
-                {"id": len(annotations) + 1, "category_id": truth["categories"][0]["id"], **place}
-            )
+            category = truth["categories"][0]["id"]
+            annotations.append({"id": len(annotations) + 1, "category_id": category, **place})
         ledger.append({"image": image["file_name"], "kind": planted.ledger.kind.tolist()})
     crowd = {**truth, "annotations": annotations, "info": {"description": f"planted noise: {preset}"}}
-    (home / "pool.crowd.coco.json").write_text(json.dumps(crowd), encoding="utf-8")
+    (home / "pool.crowd.json").write_text(json.dumps(crowd), encoding="utf-8")
     (home / "pool.ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
 
 
@@ -65,7 +67,8 @@ def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
     """Read the pictures and labels that the configuration names; grey pixels go into ``<workspace>/pixels``."""
     cache = workspace / "pixels"
     data = config.data
-    assert data.pool.images and data.pool.crowd, "checked by the configuration"
+    if data.pool.images is None or data.pool.crowd is None:
+        raise ConfigError(["data.pool.images and data.pool.crowd: needed"])
     with console.stage("reading the pool") as progress:
         pool = ingest(data.pool.images, data.pool.crowd, cache, progress=progress)
     test = None
