@@ -1,0 +1,56 @@
+"""The registered model's code (MLflow's models-from-code): weights are safetensors, nothing is unpickled.
+
+MLflow copies this file beside the weights and runs it when the model is loaded. ``predict`` takes one
+picture or a list of them, each a grey or colour array or the path of a file.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.models import set_model
+
+
+class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
+    """A detector as MLflow serves it."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the weights and the card."""
+        # by name: this file belongs to the registry, but runs where the whole package is installed
+        self._engine = import_module("emclean.models.engine")
+        self._readers = import_module("emclean.imaging.readers")
+        self._detector = self._engine.load(context.artifacts["weights"])
+        self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints
+        """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``."""
+        pictures = [self._grey(picture) for picture in _several(model_input)]
+        return [self._answer(found) for found in self._engine.predict(self._detector, pictures)]
+
+    def _grey(self, picture: Any) -> Any:
+        if isinstance(picture, str | Path):
+            picture = self._readers.read(str(picture)).pixels
+        pixels = np.asarray(picture)
+        pixels = pixels[..., :3].mean(axis=-1).astype(pixels.dtype) if pixels.ndim == 3 else pixels
+        return self._readers.to_grey8(pixels)
+
+    def _answer(self, found: Any) -> dict[str, Any]:
+        names = self._card.get("categories", [])
+        words = [names[i] if i < len(names) else str(i) for i in found.categories.tolist()]
+        return {"boxes": found.boxes.tolist(), "categories": words, "scores": found.scores.tolist()}
+
+
+def _several(model_input: Any) -> list[Any]:
+    """The pictures of any input form: a table's first column, one picture, or a list of them."""
+    if hasattr(model_input, "iloc"):
+        return list(model_input.iloc[:, 0])
+    if isinstance(model_input, np.ndarray):
+        single = model_input.ndim == 2 or (model_input.ndim == 3 and model_input.shape[-1] in (3, 4))
+        return [model_input] if single else list(model_input)
+    return [model_input] if isinstance(model_input, str | Path) else list(model_input)
+
+
+set_model(DetectorModel())
