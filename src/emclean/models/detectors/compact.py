@@ -132,7 +132,7 @@ class Compact(Detector):
         centre = torch.stack([row.centre for row in rows])
         background = torch.stack([row.background for row in rows])
         share = torch.stack([row.share for row in rows])
-        centres = _focal(logits.flatten(2), heat, centre, background) / centre.sum().clamp(min=1.0)
+        centres = _focal(logits.flatten(2), heat, centre, background) / max(1, sum(map(len, targets)))
         at = share > 0  # [B,P]
         giou = _giou(boxes.flatten(2).transpose(1, 2)[at], torch.stack([row.boxes for row in rows])[at])
         placed = ((1 - giou) * share[at]).sum() / share.sum().clamp(min=1.0)
@@ -180,8 +180,8 @@ def _bumps(boxes: Tensor, h: int, w: int) -> Tensor:
 def _wanted(target: dict[str, Tensor], n_categories: int, h: int, w: int) -> _Wanted:
     """Render one image's target.
 
-    An instance's weight scales the loss in its centre and in the flank of its Gaussian. In an area to ignore
-    the background loss is 0.
+    An instance's weight scales the centre loss at its centre and on the flank of its Gaussian. In an area to
+    ignore the background loss is 0.
     """
     boxes, labels, weights = target["boxes"], target["labels"], target["weights"]
     heat = boxes.new_zeros(n_categories, h * w)
@@ -202,7 +202,7 @@ def _wanted(target: dict[str, Tensor], n_categories: int, h: int, w: int) -> _Wa
         background[category] *= torch.where(peak, 0.0, torch.where(heat[category] > 0.01, weight, 1.0))
     height, owner = bumps.max(dim=0)
     learnt = (height > _REGRESSED) & target["regress"][owner]
-    share = torch.where(learnt, height * weights[owner], 0.0)
+    share = torch.where(learnt, height, 0.0)
     return _Wanted(heat, centre, background, boxes[owner], share)
 
 

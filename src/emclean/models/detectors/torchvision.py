@@ -81,7 +81,6 @@ class _WeighedFCOS(FCOSHead):  # type: ignore[misc]
         classes = _one_hot(labels, logits.shape[-1]).to(logits.dtype)
         focal = sigmoid_focal_loss(logits, classes, reduction="none").sum(dim=-1)
         learnt = found & trusted
-        share = weight[learnt]
         giou = generalized_box_iou_loss(self.box_coder.decode(deltas, places)[learnt], boxes[learnt])
         near = self._centreness(places[learnt], boxes[learnt])
         centre = functional.binary_cross_entropy_with_logits(
@@ -89,8 +88,8 @@ class _WeighedFCOS(FCOSHead):  # type: ignore[misc]
         )
         return {
             "classification": (focal * weight).sum() / number,
-            "bbox_regression": (giou * share).sum() / number,
-            "bbox_ctrness": (centre * share).sum() / number,
+            "bbox_regression": giou.sum() / number,
+            "bbox_ctrness": centre.sum() / number,
         }
 
     def _centreness(self, places: Tensor, boxes: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ class _WeighedRetinaNet(RetinaNetHead):  # type: ignore[misc]
         giou = generalized_box_iou_loss(guessed, boxes[learnt])
         return {
             "classification": (focal * weight).sum() / number,
-            "bbox_regression": (giou * weight[learnt]).sum() / number + 0.0 * deltas.sum(),
+            "bbox_regression": giou.sum() / number + 0.0 * deltas.sum(),
         }
 
 
