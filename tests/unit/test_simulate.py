@@ -30,7 +30,7 @@ def test_fields_hold_0_to_12_deposits_about_4_on_average():
 
 @pytest.mark.parametrize("make", [simulate.field, simulate.mixed_field])
 def test_boxes_lie_within_the_picture_and_have_a_size_to_be_found(make):
-    for i in range(12):
+    for i in range(8):
         made = make(np.random.default_rng([2, i]))
         boxes = made.labels.boxes
         assert (boxes >= 0).all()
@@ -75,7 +75,7 @@ def test_noise_is_standard_and_smooth():
 
 
 def test_particles_vary_in_number_and_size():
-    made = [simulate.particles(np.random.default_rng([9, i])).labels.boxes for i in range(60)]
+    made = [simulate.particles(np.random.default_rng([9, i])).labels.boxes for i in range(32)]
     counts = np.array([len(boxes) for boxes in made])
     sides = np.concatenate([boxes[:, 2] - boxes[:, 0] for boxes in made])
     assert counts.max() > 30

@@ -16,6 +16,8 @@ from emclean.stores.formats.rows import BadRow, ImageEntry, LabelFile, Row, asse
 from emclean.types import Labels, SetAside
 
 CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "width", "height")
+_Item = dict[str, str]
+
 COLUMNS = ("image", *CORNERS, "category", "annotator", "id")
 
 
@@ -26,13 +28,13 @@ def read(path: str) -> LabelFile:
 
 def parse(text: str, where: str) -> LabelFile:
     """Read a CSV file's text; ``where`` names it in messages."""
-    lines = csv.reader(StringIO(text), delimiter=_delimiter(text), strict=False)
+    lines = csv.reader(StringIO(text, newline=None), delimiter=_delimiter(text))
     header = [name.strip().lower() for name in next(lines, [])]
     sides = _form(header, where)
     aside: list[SetAside] = []
     found: list[tuple[Row, str]] = []
     images: dict[str, ImageEntry] = {}
-    for line, item in _rows(lines, header, where):
+    for line, item in _rows(lines, header, aside):
         try:
             image = item.get("image", "")
             if not image:
@@ -81,16 +83,25 @@ def _form(header: list[str], where: str) -> bool:
     raise LabelError(what, where, "Write a header with image,x1,y1,x2,y2,category.")
 
 
-def _rows(lines: Iterator[list[str]], header: list[str], where: str) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        for i, cells in enumerate(lines, start=2):
-            if cells:
-                yield i, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-    except csv.Error as cause:
-        raise LabelError(f"cannot be read as CSV: {cause}.", where, "Write it again as plain CSV.") from cause
+def _rows(
+    lines: Iterator[list[str]], header: list[str], aside: list[SetAside]
+) -> Iterator[tuple[int, _Item]]:
+    """Numbered rows by column name; a line that is no CSV is set aside."""
+    line = 1
+    while True:
+        line += 1
+        try:
+            cells = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as cause:
+            aside.append(SetAside("label", f"line {line}", str(cause)))
+            continue
+        if cells:
+            yield line, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
 
 
-def _row(item: dict[str, str], line: int, sides: bool) -> tuple[Row, str]:
+def _row(item: _Item, line: int, sides: bool) -> tuple[Row, str]:
     columns = SIDES if sides else CORNERS
     box = corners([number(item.get(name, ""), name) for name in columns], sides)
     category = item.get("category", "")
