@@ -163,9 +163,8 @@ def test_secrets_are_masked(key, value, shown):
 
 
 def test_no_secret_reaches_the_page():
-    page = render(
-        full(config={"a": {"password": "hunter2"}}, services={"MLflow": "http://u:hunter2@127.0.0.1"})
-    )
+    services = {"MLflow": "http://u:hunter2@127.0.0.1"}
+    page = render(ReportData("new", "running", config={"a": {"password": "hunter2"}}, services=services))
     assert "hunter2" not in page
 
 

@@ -55,8 +55,8 @@ def test_a_curve_leaves_out_rounds_without_score_and_knows_the_full_cost():
     assert (curve.cost, curve.score, curve.low, curve.high) == (
         [8.0, 16.0],
         [0.6, 0.7],
-        [0.5, 0.6],
-        [0.7, 0.8],
+        [0.5, 0.5],
+        [0.8, 0.8],
     )
     assert curve.full == pytest.approx(100.0)
     assert plots.curve_of(ROUNDS, "share").cost == [0.08, 0.16]
