@@ -106,7 +106,9 @@ class ModelHolder:
                 self.swaps += 1
             except Exception as error:  # whatever a file of weights can raise: the replica must go on
                 self.failures += 1
-                self.failure = {"model_version": version, "error": _describe(error), "at": _now()}
+                attempt = str(config.get("attempt", ""))
+                failure = {"model_version": version, "error": _describe(error), "at": _now()}
+                self.failure = {**failure, "attempt": attempt}
 
     def detect(self, model: Loaded, picture: NDArray[np.uint8]) -> Predictions:
         """Calibrated predictions for one grey picture ``[H, W]``, best score first."""

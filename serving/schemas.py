@@ -62,6 +62,7 @@ class Failure(Answer):
     model_version: str
     error: str
     at: str
+    attempt: str = Field("", description="Which deployment tried it.")
 
 
 class Health(Answer):

@@ -55,10 +55,18 @@ def own_environment(home: Path | None) -> dict[str, str]:
     auth = joining_environment(None) if home is None else _token_environment(token_file(home))
     return {
         **auth,
+        **_proxy_environment(),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+def _proxy_environment() -> dict[str, str]:
+    """Bound uploads at Serve's proxy, which would otherwise take in a whole body before we see it."""
+    if not (code_root() / "serving" / "limits.py").exists():
+        return {}
+    return {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.limits:proxy_middlewares"}
 
 
 def joining_environment(home: Path | None) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Training under Ray Train: several jobs side by side, each on one or more workers, each resumable.
 
-A job's run is named after its content and keeps its checkpoints under ``storage``. A killed worker starts again
-from the last one; a killed driver finds them when the same job is given again. A finished job is not trained
-again: its result lies in its own folder.
+A job's run is named after its content and keeps its checkpoints under ``storage``. A killed worker starts
+again from the last one; a killed driver finds them when the same job is given again. A finished job is not
+trained again: its result lies in its own folder.
 """
 
 import hashlib
@@ -210,8 +210,16 @@ def _causes(error: BaseException | None, depth: int = 6) -> list[BaseException]:
     if error is None or depth == 0:
         return []
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
-    inner = [error.__cause__, getattr(error, "_base_exc", None), getattr(error, "cause", None), *failures.values()]
-    return [error, *(found for one in inner if isinstance(one, BaseException) for found in _causes(one, depth - 1))]
+    inner = [
+        error.__cause__,
+        getattr(error, "_base_exc", None),
+        getattr(error, "cause", None),
+        *failures.values(),
+    ]
+    return [
+        error,
+        *(found for one in inner if isinstance(one, BaseException) for found in _causes(one, depth - 1)),
+    ]
 
 
 def _work(config: Mapping[str, Any]) -> FitResult:
