@@ -59,15 +59,22 @@ class LabelStudioClient:
     """A session with one Label Studio server. Not picklable and for one thread; close it or use ``with``."""
 
     def __init__(
-        self, url: str, token: str, timeout: float = 60.0, pause: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        token: str,
+        timeout: float = 60.0,
+        pause: Callable[[float], None] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
     ):
         self.url = url.rstrip("/")
         self.pause = pause
         self._refresh, self._access, self._access_until = token, "", 0.0
-        local = urlsplit(self.url).hostname in _LOOPBACK
         try:
-            self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not local)
-        except httpx.InvalidURL as error:
+            local = urlsplit(self.url).hostname in _LOOPBACK
+            self._http = httpx.Client(
+                base_url=self.url, timeout=timeout, trust_env=not local, transport=transport
+            )
+        except (httpx.InvalidURL, ValueError) as error:
             raise LabelServiceError(f"this is not an address ({error})", self.url, _START) from error
 
     def __repr__(self) -> str:

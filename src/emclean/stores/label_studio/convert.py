@@ -10,7 +10,7 @@ from math import cos, isfinite, radians, sin
 from typing import Any
 
 from emclean.errors import LabelServiceError
-from emclean.stores.label_studio.page import BOXES, PICTURE, note, suggestion_label
+from emclean.stores.label_studio.page import BOXES, PICTURE, is_suggestion, note, suggestion_label
 from emclean.types import GRADES, Answer, AnsweredBox, Suggestion, TaskSpec
 
 Box = tuple[float, float, float, float]
@@ -158,7 +158,7 @@ class Reading:
 def _category(names: Sequence[str], categories: Sequence[str]) -> tuple[str, str]:
     """The category among a rectangle's labels, and a fault in words (either may be empty)."""
     known = [name for name in names if name in categories]
-    if not known and any(name.endswith("?") for name in names):
+    if not known and any(is_suggestion(name) for name in names):
         return "", "a suggestion was left undecided; it counts as not accepted"
     if not known:
         return "", f"a box has no known category (labels: {', '.join(names) or 'none'}); it was left out"

@@ -13,6 +13,7 @@ from itertools import product
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
+from emclean.errors import LabelServiceError
 from emclean.types import GRADES, TaskSpec
 
 BOXES = "label"
@@ -38,6 +39,9 @@ GRADE_COLOURS = {
 }
 """The colour of a suggestion, by its grade."""
 
+_MARK = " · "
+"""What sets a suggestion's grade apart from its category."""
+
 _OUT_OF_REACH = "ctrl+alt+shift+f12"
 """A hotkey that nobody presses: without one, Label Studio would give single letters to hidden labels."""
 
@@ -49,14 +53,13 @@ _UNDECIDED = (
 
 def suggestion_label(category: str, grade: str = "") -> str:
     """The label under which a suggestion of this category and grade is shown, always ending in ``?``."""
-    return f"{category.replace(',', ';')} · {grade}?" if grade else f"{category.replace(',', ';')}?"
+    return f"{category.replace(',', ';')}{_MARK}{grade or 'suggested'}?"
 
 
 def suggestion_labels(categories: Sequence[str]) -> dict[str, str]:
-    """Every label that a suggestion can have, with its colour; never one of the categories themselves."""
+    """Every label that a suggestion can have, with its colour."""
     pairs = product(categories, ("", *GRADES))
-    labels = {suggestion_label(category, grade): GRADE_COLOURS[grade] for category, grade in pairs}
-    return {label: colour for label, colour in labels.items() if label not in categories}
+    return {suggestion_label(category, grade): GRADE_COLOURS[grade] for category, grade in pairs}
 
 
 def categories_of(label_config: str) -> tuple[str, ...]:
@@ -66,6 +69,23 @@ def categories_of(label_config: str) -> tuple[str, ...]:
     except ElementTree.ParseError:
         control = None
     return () if control is None else tuple(label.get("value", "") for label in control.findall("Label"))
+
+
+def _checked(categories: Sequence[str]) -> tuple[str, ...]:
+    """The categories, if a page can be made of them."""
+    doubled = {name for name in categories if list(categories).count(name) > 1}
+    reserved = {name for name in categories if is_suggestion(name) or not name.strip()}
+    if not categories or doubled or reserved:
+        named = ", ".join(repr(name) for name in sorted(doubled | reserved)) or "none"
+        what = f"no labelling page can be made of these categories: {named}"
+        fix = f"Give each a name of its own, none empty or like 'name{_MARK}word?'."
+        raise LabelServiceError(what, "categories", fix)
+    return tuple(categories)
+
+
+def is_suggestion(label: str) -> bool:
+    """Whether a label is one of a suggestion that is still to be decided."""
+    return _MARK in label and label.endswith("?")
 
 
 def _label(value: str, colour: str, hotkey: str) -> str:
@@ -81,7 +101,7 @@ def _category_labels(categories: Sequence[str]) -> str:
 
 def configuration(categories: Sequence[str]) -> str:
     """The labelling page for these categories, as Label Studio's XML."""
-    suggested = suggestion_labels(categories)
+    suggested = suggestion_labels(_checked(categories))
     hidden = "\n        ".join(_label(name, colour, _OUT_OF_REACH) for name, colour in suggested.items())
     return f"""<View>
   <Header value="$note" size="5"/>
