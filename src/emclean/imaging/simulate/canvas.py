@@ -155,8 +155,8 @@ def expose(rng: np.random.Generator, plane: Plane) -> NDArray[np.uint8]:
     image = image * (1 + np.float32(rng.uniform(0.0, 0.08)) * smooth(rng, size, 0.5 * max(size)))
     low, high = rng.uniform(0.0, 0.16), rng.uniform(0.78, 1.0)
     image = np.clip(low + (high - low) * image, 0.0, 1.2) ** np.float32(rng.uniform(0.8, 1.3))
-    dose = np.exp(rng.uniform(np.log(60.0), np.log(700.0)))
-    grain = 0.75 * smooth(rng, size, 0.0) + 0.65 * smooth(rng, size, 1.0)
+    dose = np.exp(rng.uniform(np.log(110.0), np.log(1500.0)))
+    grain = 0.7 * smooth(rng, size, 0.0) + 0.7 * smooth(rng, size, 1.1)
     image = image + np.sqrt(np.maximum(image, 0.02) / np.float32(dose)) * grain
     return np.asarray(np.clip(image * 255.0 + 0.5, 0, 255), dtype=np.uint8)
 

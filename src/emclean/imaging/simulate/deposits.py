@@ -51,7 +51,7 @@ def place(rng: np.random.Generator, plane: Plane, line: Membrane, grain: Grain, 
 
 def _shape(rng: np.random.Generator, line: Membrane, at: float, kind: str) -> Shape:
     half = float(line.half[int(np.clip(at, 0, line.length - 1))])
-    a = float(np.exp(rng.normal(np.log(12.5), 0.42)))
+    a = float(np.exp(rng.normal(np.log(13.5), 0.42)))
     flat = {"subepithelial": rng.uniform(0.6, 1.0), "intramembranous": rng.uniform(0.45, 0.85)}
     b = min(a * flat.get(kind, rng.uniform(0.3, 0.6)), half * 1.1)
     across = {"subepithelial": -half - 0.1 * b, "subendothelial": half - 0.4 * b}

@@ -14,12 +14,14 @@ from emclean.types import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Membrane:
-    """Per pixel ``[H,W]``: ``index`` of the place along the line, ``across`` it in px (negative: podocytes).
+    """Per pixel ``[H,W]``: ``place`` along the line and ``across`` it in px (negative: podocytes), and the
+    whole number ``index`` of the place.
 
     Per place ``[L]`` along the line: ``middle`` (px), ``slope``, and ``half`` the half thickness (px).
     ``origin`` and ``angle`` turn line coordinates into pixels.
     """
 
+    place: Plane
     index: Ints
     across: Plane
     middle: Floats
@@ -67,9 +69,12 @@ def grow(rng: np.random.Generator, size: Size) -> Membrane:
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along = (x - origin[0]) * cos + (y - origin[1]) * sin
     off = (y - origin[1]) * cos - (x - origin[0]) * sin
-    index = np.clip(along + length / 2, 0, length - 1).astype(np.int64)
+    place = np.clip(along + np.float32(length / 2), 0, length - 1)
+    index = place.astype(np.int64)
     across = (off - middle[index]) / np.hypot(1.0, slope[index]) + 0.9 * smooth(rng, size, 5.0)
-    return Membrane(index, across.astype(np.float32), middle, slope, np.maximum(half, 7.0), origin, angle)
+    return Membrane(
+        place, index, across.astype(np.float32), middle, slope, np.maximum(half, 7.0), origin, angle
+    )
 
 
 def _course(rng: np.random.Generator, u: Plane) -> tuple[Floats, Floats]:

@@ -26,8 +26,9 @@ class Grain:
 def cytoplasm(rng: np.random.Generator, grain: Grain) -> Plane:
     """Grey, speckled with ribosomes, cloudy."""
     level = rng.uniform(0.30, 0.46)
-    speckle = np.clip(grain.fine, -1.2, 2.5)
-    return np.asarray(level + 0.055 * speckle + 0.03 * grain.cloud + 0.02 * grain.floc)
+    speckle = np.clip(grain.fine, -1.2, 2.8)
+    holes = np.clip(grain.floc - rng.uniform(1.4, 2.4), 0.0, 0.6)
+    return np.asarray(level + 0.06 * speckle + 0.03 * grain.cloud + 0.015 * grain.floc + 0.4 * holes)
 
 
 def chromatin(rng: np.random.Generator, grain: Grain) -> Plane:
@@ -128,11 +129,14 @@ def _foot_processes(
     broad = rng.choice([1.0, 2.8], p=[0.7, 0.3])
     gap, size, tall = _row(rng, line.length, broad)
     lean = rng.uniform(-0.5, 0.5)
-    place = np.clip(line.index + lean * outer, 0, line.length - 1).astype(np.int64)
+    exact = np.clip(line.place + lean * outer, 0, line.length - 2)
+    place = exact.astype(np.int64)
+    between = exact - place
+    off = gap[place] * (1 - between) + gap[place + 1] * between
     power = 2.6
-    reach = np.abs(gap[place]) ** power + (np.maximum(outer, 0) / tall[place]) ** power
+    reach = off**power + (np.maximum(outer, 0) / tall[place]) ** power
     edge = (1 - reach ** (1 / power)) * np.minimum(size[place], tall[place])
-    edge = edge + 0.8 * grain.floc
+    edge = edge + 1.3 * grain.floc + 0.8 * grain.cloud
     body = soft_step(edge, 1.0) * (outer > -4)
     level = rng.uniform(0.2, 0.38)
     blend(plane, body, (level + 0.04 * grain.fine + 0.03 * grain.floc).astype(np.float32))
@@ -146,7 +150,7 @@ def _row(rng: np.random.Generator, length: int, broad: float) -> tuple[Plane, Pl
     while at < length:
         half = rng.uniform(5.0, 15.0) * broad
         start, stop = int(at), min(int(at + 2 * half) + 1, length)
-        gap[start:stop] = (np.arange(start, stop) - at - half) / half
+        gap[start:stop] = np.abs(np.arange(start, stop) - at - half) / half
         size[start:stop], tall[start:stop] = half, rng.uniform(8.0, 30.0)
         at += 2 * half + rng.uniform(2.0, 7.0) + (rng.random() < 0.12) * rng.uniform(10, 50)
     return gap, size, tall
