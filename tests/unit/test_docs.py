@@ -1,0 +1,110 @@
+"""What the documents promise is there: files, commands, keys, targets, configurations."""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from emclean import config
+from emclean.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CONFIGS = sorted((ROOT / "pipelines" / "configs").rglob("*.yaml"))
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+COMMANDS = ("up", "down", "status", "submit", "resume", "report")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_resolve(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "code", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text)
+    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def keys(section: type[config.Section], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for field, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, config.Section):
+            yield from keys(inner, f"{prefix}{field}.")
+        else:
+            yield prefix + field, info.get_default()
+
+
+@pytest.mark.parametrize(("key", "default"), list(keys(config.ActiveClean)))
+def test_every_key_stands_in_the_usage_page_with_its_default(key, default):
+    row = re.search(rf"^\| `{re.escape(key)}` \| (.+?) \| .+ \|$", USAGE, flags=re.MULTILINE)
+    assert row, f"docs/usage.md: add a row for `{key}`"
+    if default is None:
+        assert "`" not in row[1].replace("`emclean up`", "")
+    else:
+        told = yaml.safe_load(row[1].strip("`"))
+        assert (tuple(told) if isinstance(told, list) else told) == default
+
+
+def test_the_usage_page_names_no_key_that_is_gone():
+    known = {key for key, _ in keys(config.ActiveClean)}
+    table = USAGE.split("## Configuration")[1].split("## Result")[0]
+    assert set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)) - known == set()
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=name)
+def test_shipped_configurations_are_valid(file):
+    assert [fault for fault in faults(file) if not fault.endswith("does not exist")] == []
+
+
+def faults(file: Path) -> tuple[str, ...]:
+    try:
+        config.load(file)
+    except ConfigError as error:
+        return error.faults
+    return ()
+
+
+def test_there_are_configurations():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented(command):
+    assert re.search(rf"^\| `emclean {command}` \| .+ \|$", USAGE, flags=re.MULTILINE)
+
+
+def test_every_command_has_help(capsys):
+    if importlib.util.find_spec("emclean.cli") is None:
+        return
+    from emclean import cli
+
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([command, "--help"])
+        assert ended.value.code in (0, None)
+        assert len(capsys.readouterr().out.splitlines()) > 2, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_make_targets_exist(page):
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert phony
+    named = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(named) - set(phony[1].split()) == set()
+
+
+def test_nothing_speaks_of_one_machine():
+    """A path of the machine on which something was written helps nobody else."""
+    forbidden = re.compile(r"(?<![\w}>])/(wor" + "k|roo" + "t|opt/py" + "pi)/")
+    folders = ("src", "pipelines", "serving", "cluster", "benchmarks", "scripts", "tests", "docs", ".ci")
+    kinds = frozenset(".py .md .yaml .yml .toml .txt .sh .html .css .js .json .cfg".split()) | {""}
+    files = [f for folder in folders for f in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
+    texts = [f for f in files if f.is_file() and f.suffix in kinds and f.name != "LICENSE"]
+    assert len(texts) > 50
+    found = [name(f) for f in texts if forbidden.search(f.read_text(encoding="utf-8", errors="replace"))]
+    assert found == []
