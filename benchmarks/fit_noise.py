@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emclean.boxes import iou
 from emclean.science.noise import NoiseRates
+from emclean.science.rates import estimate, residuals
 from emclean.science.truth import true_grades
-from emclean.types import GRADES, Floats, Ints, Labels
+from emclean.types import Floats, Labels
 
 Rows = dict[tuple[str, str, str], list[dict[str, str]]]
 
@@ -60,55 +60,26 @@ def pairs(rows: Rows, task: str) -> list[tuple[Labels, Labels]]:
     return [(of(image, "ground truth"), of(image, expert)) for expert in experts for image in images]
 
 
-def residuals(truth: Labels, labels: Labels, owner: Ints) -> tuple[Floats, Floats]:
-    """Side residuals ``[P,4]`` in units of the true side, and IoU ``[P]``, of labels with their object."""
-    rows = np.flatnonzero(owner >= 0)
-    at = owner[rows]
-    sides = np.tile(truth.boxes[at, 2:] - truth.boxes[at, :2], (1, 2))
-    overlap = iou(labels.boxes, truth.boxes)[rows, at]
-    return (labels.boxes[rows] - truth.boxes[at]) / sides, overlap
-
-
-def rates(compared: list[tuple[Labels, Labels]]) -> tuple[NoiseRates, dict[str, float]]:
-    """The rates that would plant what these experts did, and the figures behind them."""
-    counts, objects, given = np.zeros(len(GRADES)), 0, 0
+def figures(compared: list[tuple[Labels, Labels]]) -> dict[str, float]:
+    """Objects, recall and precision at IoU 0.5 whatever the category, median IoU and largest mean offset."""
     sides: list[Floats] = [np.zeros((0, 4))]
     overlaps: list[Floats] = [np.zeros(0)]
     for truth, labels in compared:
-        known = true_grades(labels, truth)
-        counts += np.bincount(known.grade, minlength=len(GRADES))
-        counts[GRADES.index("missed")] += len(known.missed)
-        objects, given = objects + len(truth), given + len(labels)
-        residual, overlap = residuals(truth, labels, known.truth)
+        residual, overlap = residuals(truth, labels, true_grades(labels, truth).truth)
         sides.append(residual)
         overlaps.append(overlap)
-    residual, overlap = np.concatenate(sides), np.concatenate(overlaps)
+    overlap = np.concatenate(overlaps)
+    objects, given = (sum(len(pair[k]) for pair in compared) for k in (0, 1))
     found = float((overlap >= 0.5).sum())
-    sigma = float(
-        1.4826 * np.median(np.abs(residual - np.median(residual, axis=0)))
-    )  # robust, for normal noise
-    share = dict(zip(GRADES, (counts / objects).tolist(), strict=True))
-    fitted = NoiseRates(
-        missed=share["missed"],
-        shifted=1.0,
-        shift_sigma=sigma,
-        merged=2 * share["merged"],
-        spurious=share["spurious"],
-        mislabelled=share["mislabelled"],
-        duplicate=share["duplicate"],
-    )
-    figures = {"objects": objects, "recall": found / objects, "precision": found / given}
-    return fitted, {
-        **figures,
-        "iou": float(np.median(overlap)),
-        "bias": float(np.abs(residual.mean(axis=0)).max()),
-    }
+    bias = float(np.abs(np.concatenate(sides).mean(axis=0)).max())
+    shares = {"recall": found / objects, "precision": found / given}
+    return {"objects": objects, **shares, "iou": float(np.median(overlap)), "bias": bias}
 
 
-def show(name: str, fitted: NoiseRates, figures: dict[str, float]) -> None:
+def show(name: str, fitted: NoiseRates, seen: dict[str, float]) -> None:
     """One line of the table."""
     values = " ".join(f"{f.name}={getattr(fitted, f.name):.3f}" for f in fields(fitted) if f.name != "redraw")
-    print(f"{name:8s} {' '.join(f'{k}={v:.3g}' for k, v in figures.items())} | {values}")
+    print(f"{name:8s} {' '.join(f'{k}={v:.3g}' for k, v in seen.items())} | {values}")
 
 
 def main() -> int:
@@ -121,9 +92,9 @@ def main() -> int:
     tasks = sorted({key[0] for key in rows})
     fits = []
     for task in tasks:
-        fitted, figures = rates(pairs(rows, task))
-        fits.append(fitted)
-        show(task, fitted, figures)
+        compared = pairs(rows, task)
+        fits.append(estimate([truth for truth, _ in compared], [labels for _, labels in compared]))
+        show(task, fits[-1], figures(compared))
     names = [f.name for f in fields(NoiseRates) if f.name != "redraw"]
     multi = [fit for fit in fits if fit.mislabelled > 0]  # a task with one category cannot show confusion
     mean = {n: np.mean([getattr(f, n) for f in (multi if n == "mislabelled" else fits)]) for n in names}

@@ -6,23 +6,26 @@ from which a stated precision is reached.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from emclean.science.forest import Blend, fit_forest, fit_linear, tempered
+from emclean.science.forest import Blend, Forest, Linear, fit_forest, fit_linear, tempered
 from emclean.science.grading.evidence import Evidence
-from emclean.science.grading.features import Features, features
+from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES, Features, features
 from emclean.science.grading.grade import grade, verdicts
 from emclean.science.grading.rules import Rules
+from emclean.science.noise import plant
+from emclean.science.rates import estimate
 from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
 from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels
 
 _MISSED = GRADES.index("missed")
 _FOLDS = 5
+_COPIES = 5
 _SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
 _TEMPERATURES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8)
 
@@ -120,24 +123,52 @@ def _fold_of(n_images: int, rng: np.random.Generator) -> Ints:
     return rng.permutation(np.arange(n_images) % min(_FOLDS, n_images))
 
 
-def _stack(parts: Sequence[Floats]) -> Floats:
-    return np.concatenate(list(parts))
+class _Table(NamedTuple):
+    """Rows to learn from: ``rows [K,D]``, true class, fold of the image, and weight of each."""
+
+    rows: Floats
+    classes: Ints
+    fold: Ints
+    weight: Floats
+
+    def but(self, fold: int) -> "_Table":
+        """The rows of the other folds."""
+        rest = self.fold != fold
+        return _Table(self.rows[rest], self.classes[rest], self.fold[rest], self.weight[rest])
 
 
-def _both(rows: Floats, classes: Ints, n: int, seed: int) -> tuple[Any, Any]:
-    return fit_linear(rows, classes, n), fit_forest(rows, classes, n, seed)
+def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels: bool) -> _Table:
+    """The label rows (or the candidate rows) of these images."""
+    rows = [i.found.labels if labels else i.found.candidates for i in images]
+    classes = [i.known.grade if labels else i.missed.astype(np.int64) for i in images]
+    fold = np.repeat(np.array(folds, dtype=np.int64), [len(r) for r in rows])
+    width = len(LABEL_FEATURES) if labels else len(CANDIDATE_FEATURES)
+    every = np.concatenate([np.zeros((0, width)), *rows])
+    return _Table(every, np.concatenate([np.zeros(0, np.int64), *classes]), fold, np.full(len(fold), weight))
 
 
-def _held_out(rows: Floats, classes: Ints, n: int, folds: Ints, seed: int) -> tuple[Floats, Floats]:
-    """Both models' probabilities ``[K,n]`` for every row from models that did not see its image."""
-    prior = _prior(classes, n)
-    linear, forest = np.tile(prior, (len(rows), 1)), np.tile(prior, (len(rows), 1))
-    for fold in np.unique(folds):
-        out = folds == fold
-        if len(np.unique(classes[~out])) < 2:
+def _joined(one: _Table, other: _Table) -> _Table:
+    rows, weight = np.concatenate([one.rows, other.rows]), np.concatenate([one.weight, other.weight])
+    classes, fold = np.concatenate([one.classes, other.classes]), np.concatenate([one.fold, other.fold])
+    return _Table(rows, classes, fold, weight)
+
+
+def _both(table: _Table, n: int, seed: int) -> tuple[Linear, Forest]:
+    """Both models, fitted to all rows of the table."""
+    data = table.rows, table.classes, table.weight
+    return fit_linear(*data, n), fit_forest(*data, n, seed)
+
+
+def _held_out(real: _Table, more: _Table, n: int, seed: int) -> tuple[Floats, Floats]:
+    """Both models' probabilities ``[K,n]`` for every real row from models that did not see its image."""
+    prior = _prior(real.classes, n)
+    linear, forest = np.tile(prior, (len(real.rows), 1)), np.tile(prior, (len(real.rows), 1))
+    for fold in np.unique(real.fold):
+        others, out = _joined(real.but(fold), more.but(fold)), real.fold == fold
+        if len(np.unique(others.classes)) < 2:
             continue
-        one, other = _both(rows[~out], classes[~out], n, seed)
-        linear[out], forest[out] = one.predict(rows[out]), other.predict(rows[out])
+        one, other = _both(others, n, seed)
+        linear[out], forest[out] = one.predict(real.rows[out]), other.predict(real.rows[out])
     return linear, forest
 
 
@@ -160,17 +191,16 @@ def _best_mix(
     return min(losses, key=lambda key: (losses[key], key))
 
 
-def _learn(rows: Floats, classes: Ints, n: int, folds: Ints, seed: int) -> tuple[Blend | None, Floats]:
+def _learn(real: _Table, more: _Table, n: int, seed: int) -> tuple[Blend | None, Floats]:
     """A classifier and its held-out probabilities; None where there is nothing to tell apart."""
-    prior = _prior(classes, n)
-    if len(np.unique(classes)) < 2 or len(np.unique(folds)) < 2:
-        return None, np.tile(prior, (len(rows), 1))
-    trust = len(rows) / (len(rows) + 2.0)
-    linear, forest = _held_out(rows, classes, n, folds, seed)
-    share, heat = _best_mix(linear, forest, classes, (prior, trust))
-    return Blend(*_both(rows, classes, n, seed), share, heat, prior, trust), tempered(
-        linear, forest, share, heat, (prior, trust)
-    )
+    prior = _prior(real.classes, n)
+    if len(np.unique(real.classes)) < 2 or len(np.unique(real.fold)) < 2:
+        return None, np.tile(prior, (len(real.rows), 1))
+    trust = len(real.rows) / (len(real.rows) + 2.0)
+    linear, forest = _held_out(real, more, n, seed)
+    share, heat = _best_mix(linear, forest, real.classes, (prior, trust))
+    held_out = tempered(linear, forest, share, heat, (prior, trust))
+    return Blend(*_both(_joined(real, more), n, seed), share, heat, prior, trust), held_out
 
 
 def _observe(images: Sequence[_Image], posterior: Floats, missed: Floats) -> Observations:
@@ -196,27 +226,55 @@ def uncalibrated() -> Calibrator:
     return Calibrator(None, None, none)
 
 
-def fit(evidences: Sequence[Evidence], truths: Sequence[Labels], rng: np.random.Generator) -> Calibrator:
+def _planted(images: Sequence[_Image], copies: int, rng: np.random.Generator) -> list[_Image]:
+    """The expert's images again, ``copies`` times, with errors like the crowd's planted into the truth.
+
+    The crowd's rates are estimated from the same images; the predictions stay as they are.
+    """
+    truths = [i.truth for i in images]
+    rates = estimate(truths, [i.evidence.labels for i in images])
+    n_categories = 1 + max(int(t.categories.max(initial=0)) for t in truths)
+    again = []
+    for image in list(images) * copies:
+        size = image.evidence.width, image.evidence.height
+        noisy = plant(image.truth, *size, rates, n_categories, rng).labels
+        again.append(_prepared(replace(image.evidence, labels=noisy), image.truth))
+    return again
+
+
+def fit(
+    evidences: Sequence[Evidence], truths: Sequence[Labels], rng: np.random.Generator, rows: int = 1000
+) -> Calibrator:
     """Learn from the expert's images what each grade looks like, and how sure one may be of it.
 
     ``evidences`` must hold out-of-sample predictions and the crowd's labels as they were; ``truths`` are the
-    expert's. Works from two images on; with fewer, rules answer.
+    expert's. Works from two images on; with fewer, rules answer. Where they hold less than ``rows`` crowd
+    labels, more are made by planting the crowd's errors into them again; what is observed, and so every
+    threshold and calibration, stays with the real ones.
     """
     if len(evidences) != len(truths):
         raise ValueError(f"truths: expected {len(evidences)} images, got {len(truths)}")
     if not len(truths):
         return uncalibrated()
     images = [_prepared(e, t) for e, t in zip(evidences, truths, strict=True)]
-    fold, seed = _fold_of(len(images), rng), int(rng.integers(2**31))
-    n_labels = [len(i.evidence.labels) for i in images]
-    n_candidates = [len(i.found.proposed) for i in images]
-    rows, classes = _stack([i.found.labels for i in images]), np.concatenate([i.known.grade for i in images])
-    judge, posterior = _learn(rows, classes, len(GRADES), np.repeat(fold, n_labels), seed)
-    candidates = _stack([i.found.candidates for i in images])
-    real = np.concatenate([i.missed for i in images]).astype(np.int64)
-    finder, missed = _learn(candidates, real, 2, np.repeat(fold, n_candidates), seed + 1)
-    posterior = posterior if judge is not None else Rules().label_posterior(rows)
-    found = missed[:, 1] if finder is not None else Rules().missed_probability(candidates)
+    folds, seed = _fold_of(len(images), rng).tolist(), int(rng.integers(2**31))
+    n = sum(len(i.evidence.labels) for i in images)
+    copies = min(_COPIES, max(rows - n, 0) // max(n, 1))
+    more = _planted(images, copies, rng)
+    share = 1 / max(copies, 1)  # all copies together count as much as the real rows
+
+    def learned(labels: bool) -> tuple[Blend | None, Floats]:
+        extra = _table(more, folds * copies, share, labels)
+        return _learn(_table(images, folds, 1.0, labels), extra, len(GRADES) if labels else 2, seed)
+
+    (judge, posterior), (finder, missed) = learned(labels=True), learned(labels=False)
+    if judge is None:
+        posterior = Rules().label_posterior(_table(images, folds, 1.0, True).rows)
+    found = (
+        missed[:, 1]
+        if finder is not None
+        else Rules().missed_probability(_table(images, folds, 1.0, False).rows)
+    )
     return Calibrator(judge, finder, _observe(images, posterior, found), len(images))
 
 

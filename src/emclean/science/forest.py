@@ -58,7 +58,7 @@ class Forest:
         return np.asarray(self.value[node].mean(axis=1))
 
 
-def fit_linear(rows: Floats, classes: Ints, n_classes: int, strength: float = 0.3) -> Linear:
+def fit_linear(rows: Floats, classes: Ints, weight: Floats, n_classes: int, strength: float = 0.3) -> Linear:
     """Ridge logistic regression (scikit-learn's ``C = strength`` on standardised columns)."""
     from sklearn.linear_model import LogisticRegression
 
@@ -67,7 +67,7 @@ def fit_linear(rows: Floats, classes: Ints, n_classes: int, strength: float = 0.
     model = LogisticRegression(C=strength, max_iter=500)
     present = np.unique(classes)
     weights, bias = np.zeros((n_classes, rows.shape[1])), np.full(n_classes, -8.0)
-    model.fit(np.clip((rows - mean) / scale, -8, 8), classes)
+    model.fit(np.clip((rows - mean) / scale, -8, 8), classes, sample_weight=weight)
     if len(present) == 2:  # scikit-learn keeps one row of weights for two classes
         weights[present[1]], bias[present] = model.coef_[0], [0.0, float(model.intercept_[0])]
     else:
@@ -75,13 +75,13 @@ def fit_linear(rows: Floats, classes: Ints, n_classes: int, strength: float = 0.
     return Linear(mean, scale, weights, bias)
 
 
-def fit_forest(rows: Floats, classes: Ints, n_classes: int, seed: int) -> Forest:
+def fit_forest(rows: Floats, classes: Ints, weight: Floats, n_classes: int, seed: int) -> Forest:
     """Extremely randomised trees, shallow and with at least three rows in every leaf."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     model = ExtraTreesClassifier(
         TREES, max_depth=_DEPTH, min_samples_leaf=3, max_features=0.4, random_state=seed, n_jobs=1
-    ).fit(rows, classes)
+    ).fit(rows, classes, sample_weight=weight)
     return _packed([tree.tree_ for tree in model.estimators_], np.unique(classes), n_classes)
 
 
