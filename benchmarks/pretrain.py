@@ -3,8 +3,8 @@
     python benchmarks/pretrain.py
 
 Simulates pictures of many kinds of objects (one category), trains the compact detector on them from scratch
-and writes src/emclean/models/weights/compact.safetensors in half precision. One core, about 15 minutes with the
-defaults; --pictures and --steps make it shorter for a trial.
+and writes src/emclean/models/weights/compact.safetensors in half precision. About 15 minutes of one core with
+the defaults; --pictures and --steps make it shorter for a trial.
 """
 
 import argparse
