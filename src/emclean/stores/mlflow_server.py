@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +16,9 @@ from urllib.request import urlopen
 from emclean.errors import TrackingError
 
 DATABASE, ARTIFACTS, LOG = "mlflow.db", "artifacts", "server.log"
+
+_children: dict[int, "subprocess.Popen[bytes]"] = {}
+"""Servers that this process started, so that it can take notice of their end."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ def start(
     while not healthy(started.url):
         if server.poll() is not None or time.monotonic() > end:
             stop(server.pid)
-            server.wait()
             raise TrackingError(
                 f"MLflow did not start: {_tail(folder / LOG)}",
                 started.url,
@@ -62,16 +65,15 @@ def stop(pid: int, patience_s: float = 15.0) -> None:
     """End a server that ``start`` made, with the processes it made; one that is gone already is no error."""
     if not _is_ours(pid):
         return
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(pid, sign)
-        except ProcessLookupError:
-            return
-        end = time.monotonic() + patience_s
-        while _alive(pid) and time.monotonic() < end:
-            time.sleep(0.05)
-        if not _alive(pid):
-            return
+    os.killpg(pid, signal.SIGTERM)
+    end = time.monotonic() + patience_s
+    while _runs(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    with suppress(ProcessLookupError):  # the rest of its group, if any; the database survives it
+        os.killpg(pid, signal.SIGKILL)
+    child = _children.pop(pid, None)
+    if child is not None:
+        child.wait(patience_s)
 
 
 def healthy(url: str) -> bool:
@@ -102,9 +104,11 @@ def _launch(folder: Path, host: str, port: int) -> "subprocess.Popen[bytes]":
     command += ["--artifacts-destination", (folder / ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1", "--allowed-hosts", allowed]
     with (folder / LOG).open("ab") as log:
-        return subprocess.Popen(
+        server = subprocess.Popen(
             command, cwd=folder, env=_environment(), stdout=log, stderr=log, start_new_session=True
         )
+    _children[server.pid] = server
+    return server
 
 
 def _upgrade(folder: Path) -> None:
@@ -138,14 +142,10 @@ def _is_ours(pid: int) -> bool:
     return pid > 1 and os.getpgid(pid) == pid and b"mlflow" in command
 
 
-def _alive(pid: int) -> bool:
-    """Whether any process of the group still runs."""
+def _runs(pid: int) -> bool:
+    """Whether the process still runs; a dead one may wait for its parent to take notice."""
     try:
-        os.waitpid(pid, os.WNOHANG)  # a child of ours would stay as a zombie
-    except ChildProcessError:
-        pass
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
         return False
-    return True
+    return state != "Z"

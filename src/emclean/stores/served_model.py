@@ -17,6 +17,8 @@ from mlflow.models import set_model
 class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
     """A detector as MLflow serves it."""
 
+    _skip_type_hint_validation = True  # MLflow would else check pictures as the columns of a table
+
     def load_context(self, context: Any) -> None:
         """Load the weights and the card."""
         # by name: this file belongs to the registry, but runs where the whole package is installed
@@ -25,7 +27,8 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
         self._detector = self._engine.load(context.artifacts["weights"])
         self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints
+    # no type hints: MLflow would read them as the signature of a table
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``."""
         pictures = [self._grey(picture) for picture in _several(model_input)]
         return [self._answer(found) for found in self._engine.predict(self._detector, pictures)]

@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
 
@@ -73,7 +74,7 @@ class MlflowTracker:
         """Add figures, settings and files to a run; logging the same again changes nothing.
 
         A metric has one value per step, which a later call may correct; a param keeps its first value.
-        Figures that are not finite are left out. Long settings are shortened, and kept whole in ``config.yaml``.
+        Figures that are not finite are left out. Long settings are shortened, and whole in ``config.yaml``.
         """
         with errors(self.uri):
             client = connect(self.uri)
