@@ -3,7 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
-from science_scenes import Scene, scenes
+from science_scenes import SIDE, Scene, scenes
 
 from emclean.science.calibration import (
     Calibrator,
@@ -17,9 +17,9 @@ from emclean.science.calibration import (
 )
 from emclean.science.correction import correct
 from emclean.science.evaluation import label_quality
-from emclean.science.grading import features, grade
+from emclean.science.grading import Evidence, features, grade
 from emclean.science.truth import right_fixes, true_grades
-from emclean.types import GRADES, NOISE_KINDS
+from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions
 
 
 def fitted(cases: list[Scene], seed: int = 0) -> Calibrator:
@@ -28,13 +28,13 @@ def fitted(cases: list[Scene], seed: int = 0) -> Calibrator:
 
 @pytest.fixture(scope="module")
 def calibrator() -> Calibrator:
-    """Fitted to 60 images of two classes."""
-    return fitted(scenes(11, 60, n_categories=2))
+    """Fitted to 50 images of two classes."""
+    return fitted(scenes(11, 50, n_categories=2))
 
 
 @pytest.fixture(scope="module")
 def unseen() -> list[Scene]:
-    return scenes(12, 60, n_categories=2)
+    return scenes(12, 50, n_categories=2)
 
 
 def outcome(calibrator: Calibrator | None, cases: list[Scene]) -> Observations:
@@ -140,6 +140,19 @@ def test_one_image_is_too_few_to_fit() -> None:
     one = fitted(scenes(16, 1))
     assert not one.calibrated
     assert len(one.observations) > 0
+
+
+def test_images_on_which_the_crowd_said_nothing_teach_what_they_can() -> None:
+    silent = [
+        (Evidence(Labels.empty(), None, None, c.evidence.crowd, SIDE, SIDE), c.truth) for c in scenes(18, 4)
+    ]
+    some = fit([e for e, _ in silent], [t for _, t in silent], np.random.default_rng(0))
+    assert some.judge is None
+    assert some.finder is not None
+    said = grade(silent[0][0], some)
+    assert set(said.names()) == {"missed"}
+    blank = [Evidence(Labels.empty(), None, None, Predictions.empty(), SIDE, SIDE)] * 3
+    assert not fit(blank, [Labels.empty()] * 3, np.random.default_rng(0)).calibrated
 
 
 def test_images_and_truths_must_be_paired() -> None:
