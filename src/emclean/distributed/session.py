@@ -113,7 +113,7 @@ def connect(
     with environment(joining_environment(home) if address else own_environment(home)):
         import ray
 
-        _read_environment_again()
+        read_environment_again()
         if ray.is_initialized():
             yield _describe(ray, started=False)
             return
@@ -126,7 +126,7 @@ def connect(
             ray.shutdown()
 
 
-def _read_environment_again() -> None:
+def read_environment_again() -> None:
     """Ray reads the token mode once, at import; a process that imported it earlier must read it anew."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 

@@ -1,0 +1,290 @@
+"""``emclean``: start the neighbours, submit jobs, go on with them, look at what came out.
+
+Everything heavy is imported by the command that needs it, so that the help comes at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emclean import __version__
+from emclean.errors import ComputeError, ConfigError, DataError, EmcleanError
+
+SUBMITTED = "submitted.yaml"
+"""The configuration of a submitted run, kept in its folder for ``emclean resume``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    given = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except EmcleanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; a submitted job goes on: see emclean status", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one parser per command."""
+    top = argparse.ArgumentParser(prog="emclean", description=__doc__.splitlines()[0].replace("`", ""))
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_services(commands)
+    _add_jobs(commands)
+    _add_results(commands)
+    return top
+
+
+def _new(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(command=run)
+    command.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path("workspace"),
+        help="folder of tables, models and runs (%(default)s)",
+    )
+    return command
+
+
+def _add_services(commands: Any) -> None:
+    only = {
+        "nargs": "*",
+        "metavar": "NAME",
+        "default": (),
+        "help": "ray, label_studio, mlflow (default: all)",
+    }
+    command = _new(
+        commands, "up", up, "Start Ray, Label Studio and MLflow on this machine, or find them running."
+    )
+    command.add_argument("names", **only)
+    command.add_argument("--cpus", type=int, help="cores that Ray may use (default: all)")
+    command = _new(commands, "down", down, "Stop what `up` started in this workspace, and nothing else.")
+    command.add_argument("names", **only)
+    _new(commands, "status", status, "Show which services run and how far each run has come.")
+
+
+def _add_jobs(commands: Any) -> None:
+    text = "Submit the main job to Ray, follow its log, and return its exit code."
+    command = _new(commands, "submit", submit, text)
+    command.add_argument("--config", metavar="FILE", help="YAML file with the job's configuration")
+    command.add_argument("--no-wait", action="store_true", help="return as soon as the job is taken")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
+    text = "Submit a run again with the configuration it was submitted with; it goes on where it was."
+    command = _new(commands, "resume", resume, text)
+    command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
+    command.add_argument("--no-wait", action="store_true", help="return as soon as the job is taken")
+
+
+def _add_results(commands: Any) -> None:
+    command = _new(commands, "report", report, "Print where a run's report is, or open it in the browser.")
+    command.add_argument("run", metavar="RUN", nargs="?", help="the run's name (default: the newest)")
+    command.add_argument("--open", action="store_true", help="open it in the browser")
+    text = "Let a simulated expert answer Label Studio's tasks from a truth file."
+    command = _new(commands, "expert", expert, text)
+    command.add_argument("--truth", type=Path, required=True, help="the right labels (COCO JSON or CSV)")
+    more = (
+        "further options of the simulated expert, after --  (`emclean expert --truth F -- --help` lists them)"
+    )
+    command.add_argument("options", nargs="*", metavar="OPTION", help=more)
+
+
+def up(given: argparse.Namespace) -> int:
+    """Start the neighbours and print where they are."""
+    from emclean import services
+
+    running = services.up(given.workspace, given.names or services.NAMES, num_cpus=given.cpus, say=_say)
+    print()
+    for name, service in running.items():
+        print(f"{services.TITLES[name]:<13} {service.url}")
+    if "label_studio" in running:
+        print(f"{'':<13} account and password: {running['label_studio'].facts['credentials']}")
+    if "ray" in running:
+        print(f"{'':<13} RAY_ADDRESS={running['ray'].facts['address']}, its token is in {_ray_token(given)}")
+    return 0
+
+
+def _ray_token(given: argparse.Namespace) -> Path:
+    from emclean import services
+
+    return services.home(given.workspace) / "ray_token"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def down(given: argparse.Namespace) -> int:
+    """Stop the neighbours by their process ids."""
+    from emclean import services
+
+    services.down(given.workspace, given.names or services.NAMES, _say)
+    return 0
+
+
+def status(given: argparse.Namespace) -> int:
+    """Print a table of services and one of runs."""
+    from emclean import services
+
+    known = services.read(given.workspace)
+    rows = [("SERVICE", "STATE", "PID", "ADDRESS")]
+    for name in services.NAMES:
+        service = known.get(name)
+        state = "not started" if service is None else "running" if service.alive else "ended"
+        pid, url = (str(service.pid), service.url) if service else ("", "")
+        rows.append((services.TITLES[name], state, pid, url))
+    _table(rows)
+    runs = [_run_row(folder) for folder in run_folders(given.workspace)]
+    if runs:
+        print()
+        _table([("RUN", "STATE", "PHASE", "ROUND", "AP50"), *runs])
+    return 0
+
+
+def run_folders(workspace: Path) -> list[Path]:
+    """The folders of a workspace's runs, the newest last."""
+    folders = [path for path in (workspace / "runs").glob("*") if path.is_dir()]
+    return sorted(folders, key=lambda path: path.stat().st_mtime)
+
+
+def _run_row(folder: Path) -> tuple[str, ...]:
+    state, summary = _json(folder / "state.json"), _json(folder / "summary.json")
+    how = "running" if _is_locked(folder / "lock") else str(summary.get("status") or "stopped")
+    ap50 = (summary.get("final") or {}).get("ap50")
+    score = "" if ap50 is None else f"{ap50:.3f}"
+    phase = str(state.get("phase", "")).lower()
+    return folder.name, how, phase, str(state.get("round", "")), score
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether a job works on the run: it holds the lock for as long as it lives."""
+    import fcntl
+
+    try:
+        with file.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def submit(given: argparse.Namespace) -> int:
+    """Check the configuration here, keep it with the run, and submit the main job."""
+    import yaml
+
+    from emclean.config import load, override, read_yaml
+
+    overrides = [f"workspace={given.workspace}", *given.overrides]
+    config = load(given.config, overrides)
+    values, _ = override(read_yaml(given.config) if given.config else {}, overrides)
+    values |= {"run": config.run_name(), "workspace": str(Path(config.workspace).absolute())}
+    folder = Path(config.workspace).absolute() / "runs" / config.run_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {"folder": str(Path.cwd()), "configuration": values}
+    (folder / SUBMITTED).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    return _submit(Path(config.workspace), folder, not given.no_wait)
+
+
+def resume(given: argparse.Namespace) -> int:
+    """Submit a run again with what was kept of it."""
+    folder = given.workspace.absolute() / "runs" / given.run
+    if not (folder / SUBMITTED).exists():
+        known = ", ".join(path.name for path in run_folders(given.workspace)) or "none"
+        fix = f"Give the name of a submitted run ({known}), or --workspace."
+        raise ConfigError([f"no run {given.run!r} was submitted from this workspace. {fix}"], "resume")
+    return _submit(given.workspace, folder, not given.no_wait)
+
+
+def _submit(workspace: Path, folder: Path, wait: bool) -> int:
+    import yaml
+
+    from emclean import services
+    from emclean.distributed import jobs, session
+
+    dashboard = services.addresses(workspace).dashboard or os.environ.get("RAY_API_SERVER_ADDRESS")
+    if dashboard is None:
+        raise ComputeError("no Ray runs for this workspace.", str(workspace), "Start it: emclean up.")
+    kept = yaml.safe_load((folder / SUBMITTED).read_text(encoding="utf-8"))
+    settings = folder / "configuration.yaml"
+    settings.write_text(yaml.safe_dump(kept["configuration"], sort_keys=False), encoding="utf-8")
+    script = session.code_root() / "pipelines" / "active_clean.py"
+    entrypoint = jobs.command([sys.executable, str(script), "--config", str(settings)], Path(kept["folder"]))
+    return jobs.run(
+        dashboard,
+        entrypoint,
+        home=services.home(workspace),
+        variables=_passed_on(os.environ),
+        wait=wait,
+        write=_write,
+    )
+
+
+def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a job should know of our environment: our own settings, but no secret."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("EMCLEAN_") and "TOKEN" not in name
+    }
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def report(given: argparse.Namespace) -> int:
+    """Print or open a run's report."""
+    names = [folder.name for folder in run_folders(given.workspace)]
+    run = given.run or (names[-1] if names else "")
+    file = given.workspace.absolute() / "runs" / run / "report.html"
+    if not run or not file.exists():
+        fix = f"Runs here: {', '.join(names) or 'none'}. A report is written when a run waits or ends."
+        raise DataError("there is no report yet.", str(file), fix)
+    print(file)
+    if given.open:
+        import webbrowser
+
+        webbrowser.open(file.as_uri())
+    return 0
+
+
+def expert(given: argparse.Namespace) -> int:
+    """Run the simulated expert against this workspace's Label Studio."""
+    from emclean import services, simulated_expert
+
+    at = services.addresses(given.workspace)
+    if at.label_studio is None or at.label_studio_token_file is None:
+        raise DataError(
+            "no Label Studio runs for this workspace.", str(given.workspace), "Start it: emclean up."
+        )
+    place = ["--url", at.label_studio, "--token-file", str(at.label_studio_token_file)]
+    return simulated_expert.main([*place, "--truth", str(given.truth), *given.options])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Submitting a job to a Ray cluster, following its log, and telling how its driver ended."""
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emclean.distributed.session import environment, joining_environment, read_environment_again
+from emclean.errors import ComputeError
+
+STOP_WAIT_S = 60
+"""Seconds that a stopped job has to save its state; Ray's own default is 3."""
+
+
+def command(words: Sequence[str], folder: Path | None = None) -> str:
+    """The shell line that runs ``words``, in ``folder`` where one is given."""
+    line = shlex.join(words)
+    return line if folder is None else f"cd {shlex.quote(str(folder))} && exec {line}"
+
+
+def run(
+    dashboard: str,
+    entrypoint: str,
+    *,
+    home: Path,
+    variables: Mapping[str, str] | None = None,
+    wait: bool = True,
+    write: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Submit, hand the job's log to ``write`` as it comes, and return the driver's exit code.
+
+    ``home`` keeps the cluster's token. With ``wait`` off it returns 0 as soon as the job is taken.
+    """
+    with environment(joining_environment(home)):
+        client = _client(dashboard)
+        told = {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **(variables or {})}
+        submission = _submit(client, entrypoint, {"env_vars": told})
+        write(f"job {submission} submitted\n")
+        if not wait:
+            return 0
+        asyncio.run(_follow(client, submission, write))
+        return _ending(client, submission)
+
+
+def _client(dashboard: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    read_environment_again()
+    try:
+        return JobSubmissionClient(dashboard)
+    except (ConnectionError, RuntimeError) as error:
+        raise ComputeError("Ray's dashboard does not answer.", dashboard, "Start it: emclean up.") from error
+
+
+def _submit(client: Any, entrypoint: str, runtime_env: Mapping[str, Any], patience_s: float = 60.0) -> str:
+    """Submit; a cluster that has only just started refuses for a moment, although its dashboard answers."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            taken: str = client.submit_job(entrypoint=entrypoint, runtime_env=dict(runtime_env))
+            return taken
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > until:
+                reason = str(error).strip().splitlines()[0][:300]
+                raise ComputeError(f"the job was not taken ({reason}).", entrypoint) from error
+        time.sleep(1.0)
+
+
+async def _follow(client: Any, submission: str, write: Callable[[str], None]) -> None:
+    try:
+        async for text in client.tail_job_logs(submission):
+            write(text)
+    except RuntimeError as error:  # the log's connection broke: the job's state is asked for below
+        write(f"(the log cannot be followed any more: {error})\n")
+
+
+def _ending(client: Any, submission: str) -> int:
+    details = client.get_job_info(submission)
+    while not details.status.is_terminal():
+        time.sleep(0.5)
+        details = client.get_job_info(submission)
+    if details.driver_exit_code is not None:
+        return int(details.driver_exit_code)
+    if str(details.status) == "SUCCEEDED":
+        return 0
+    reason = (details.message or str(details.status)).strip().splitlines()[-1][:300]
+    raise ComputeError(
+        f"the job ended without an exit code ({reason}).", submission, "Submit it again to go on."
+    )
