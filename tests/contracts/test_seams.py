@@ -13,7 +13,8 @@ from emclean.stores.fakes import FolderRegistry, InMemoryTracker
 from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tracking import MlflowTracker
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's own, on a database
+# MLflow's own, where it uses a database without a server
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 REAL = [pytest.param(kind, marks=[pytest.mark.services, pytest.mark.slow]) for kind in ("database", "server")]
 

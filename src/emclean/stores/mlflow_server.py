@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from emclean.errors import TrackingError
 
-DATABASE, ARTIFACTS, LOG = "mlflow.db", "artifacts", "server.log"
+DATABASE, ARTIFACTS, LOG, MADE_BY = "mlflow.db", "artifacts", "server.log", "mlflow.version"
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
 """Servers that this process started, so that it can take notice of their end."""
@@ -41,7 +42,7 @@ def start(
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port(host)
-    if (folder / DATABASE).exists():
+    if (folder / DATABASE).exists() and _made_by(folder) != version("mlflow"):
         progress("MLflow: bringing its database up to date")
         _upgrade(folder)
     progress(f"MLflow: starting on port {port}")
@@ -57,21 +58,23 @@ def start(
                 f"See {folder / LOG}; is the port taken?",
             )
         time.sleep(0.2)
+    (folder / MADE_BY).write_text(version("mlflow"), encoding="utf-8")
     progress(f"MLflow: ready at {started.url}")
     return started
 
 
 def stop(pid: int, patience_s: float = 15.0) -> None:
     """End a server that ``start`` made, with the processes it made; one that is gone already is no error."""
-    if not _is_ours(pid):
+    child = _children.pop(pid, None)
+    if child is None and not _is_ours(pid):
         return
-    os.killpg(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
     end = time.monotonic() + patience_s
     while _runs(pid) and time.monotonic() < end:
         time.sleep(0.05)
     with suppress(ProcessLookupError):  # the rest of its group, if any; the database survives it
         os.killpg(pid, signal.SIGKILL)
-    child = _children.pop(pid, None)
     if child is not None:
         child.wait(patience_s)
 
@@ -124,8 +127,16 @@ def _upgrade(folder: Path) -> None:
         )
 
 
+def _made_by(folder: Path) -> str:
+    """The version of MLflow that used the database last."""
+    note = folder / MADE_BY
+    return note.read_text(encoding="utf-8") if note.exists() else ""
+
+
 def _environment() -> dict[str, str]:
-    return {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1"}
+    # without the first, MLflow runs seven more processes for jobs that nobody here submits
+    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**os.environ, **own}
 
 
 def _tail(log: Path) -> str:
