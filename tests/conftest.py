@@ -55,6 +55,8 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(socket.socket, "connect", _connect)
         monkeypatch.setattr(socket.socket, "connect_ex", _connect_ex)
         monkeypatch.setitem(sys.modules, "ray", None)  # `import ray` raises ImportError
+        if "torch" in sys.modules:  # for tiny tensors threads cost more than they give
+            sys.modules["torch"].set_num_threads(1)
 
 
 _REAL_CONNECT, _REAL_CONNECT_EX = socket.socket.connect, socket.socket.connect_ex
