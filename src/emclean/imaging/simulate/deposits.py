@@ -14,7 +14,7 @@ KINDS = ("subepithelial", "intramembranous", "subendothelial")
 MIN_SIDE = 5.0
 """A deposit with less than this many px in the picture is not drawn: every drawn one is labelled."""
 
-MAX_OVERLAP = 0.5
+MAX_OVERLAP = 0.35
 """Largest share of the smaller of two boxes that may lie within the other."""
 
 
@@ -33,7 +33,7 @@ def place(rng: np.random.Generator, plane: Plane, line: Membrane, grain: Grain, 
     if not len(spots):
         return np.zeros((0, 4))
     likely = rng.dirichlet(np.full(len(KINDS), 0.7))
-    dark = rng.uniform(0.12, 0.26)
+    dark = rng.uniform(0.07, 0.19)
     at, kind = float(rng.choice(spots)), str(rng.choice(KINDS, p=likely))
     for _ in range(count(rng)):
         shape = _shape(rng, line, at, kind)
@@ -51,14 +51,14 @@ def place(rng: np.random.Generator, plane: Plane, line: Membrane, grain: Grain, 
 
 def _shape(rng: np.random.Generator, line: Membrane, at: float, kind: str) -> Shape:
     half = float(line.half[int(np.clip(at, 0, line.length - 1))])
-    a = float(np.exp(rng.normal(np.log(13.5), 0.42)))
+    a = float(np.exp(rng.normal(np.log(14.5), 0.36)))
     flat = {"subepithelial": rng.uniform(0.6, 1.0), "intramembranous": rng.uniform(0.45, 0.85)}
     b = min(a * flat.get(kind, rng.uniform(0.3, 0.6)), half * 1.1)
-    across = {"subepithelial": -half - 0.1 * b, "subendothelial": half - 0.4 * b}
+    across = {"subepithelial": -half + 0.1 * b, "subendothelial": half - 0.5 * b}
     off = across.get(kind, rng.uniform(-0.4, 0.4) * half)
     x, y, turn = line.locate(at, off + rng.normal(0, 1.5))
-    soft = float(rng.uniform(1.2, 3.2))
-    return Shape(x, y, max(a, 5.0), max(b, 4.0), turn + rng.normal(0, 0.15), 0.28, soft)
+    soft = float(rng.uniform(1.0, 2.6))
+    return Shape(x, y, max(a, 7.0), max(b, 5.5), turn + rng.normal(0, 0.15), 0.28, soft)
 
 
 def _fits(box: Floats, found: list[Floats]) -> bool:
@@ -76,9 +76,9 @@ def _deposit(
 ) -> None:
     """Paint one deposit; with ``difficulty`` more of them are faint or mottled."""
     dark, difficulty = look
-    faint = rng.random() < 0.35 * difficulty
-    strength = rng.uniform(0.4, 0.65) if faint else rng.uniform(0.78, 1.0)
-    mottle = rng.uniform(0.03, 0.08)
+    faint = rng.random() < 0.25 * difficulty
+    strength = rng.uniform(0.45, 0.7) if faint else rng.uniform(0.78, 1.0)
+    mottle = rng.uniform(0.02, 0.06)
     fine, floc = grain.fine[piece.rows, piece.cols], grain.floc[piece.rows, piece.cols]
     level = np.clip(dark + rng.normal(0, 0.03) + mottle * fine + 0.5 * mottle * floc, 0.04, 0.5)
     paint(plane, piece, level.astype(np.float32), float(strength))

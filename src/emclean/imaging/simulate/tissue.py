@@ -138,7 +138,7 @@ def _foot_processes(
     edge = (1 - reach ** (1 / power)) * np.minimum(size[place], tall[place])
     edge = edge + 1.3 * grain.floc + 0.8 * grain.cloud
     body = soft_step(edge, 1.0) * (outer > -4)
-    level = rng.uniform(0.2, 0.38)
+    level = rng.uniform(0.27, 0.43)
     blend(plane, body, (level + 0.04 * grain.fine + 0.03 * grain.floc).astype(np.float32))
     blend(plane, 0.55 * np.exp(-((edge / 1.3) ** 2)) * (outer > 1.0), max(level - 0.1, 0.1))
 
@@ -166,4 +166,4 @@ def _endothelium(rng: np.random.Generator, plane: Plane, inner: Plane, line: Mem
     height = line.spread(thick)
     edge = height / 2 - np.abs(inner - lift - height / 2)
     body = soft_step(edge, 0.9) * (height > 1.5)
-    blend(plane, body, (rng.uniform(0.26, 0.42) + 0.05 * grain.fine).astype(np.float32))
+    blend(plane, body, (rng.uniform(0.32, 0.45) + 0.05 * grain.fine).astype(np.float32))
