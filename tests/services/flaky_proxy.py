@@ -11,9 +11,9 @@ import httpx
 class FlakyProxy:
     """Forwards to ``upstream``; each entry of ``faults`` spoils one call whose ``METHOD path`` contains it.
 
-    ``lose``: carried out, but the connection ends without an answer. ``refuse``: not carried out, the connection
-    ends. ``late``: carried out only after ``delay`` seconds, when the caller is gone. ``spoil``: answered with a
-    page that is no JSON. ``fail``: carried out, answered with status 502.
+    ``lose``: carried out, but the connection ends without an answer. ``refuse``: not carried out, the
+    connection ends. ``late``: carried out only after ``delay`` seconds, when the caller is gone.
+    ``spoil``: answered with a page that is no JSON. ``fail``: carried out, answered with status 502.
     """
 
     def __init__(self, upstream: str, delay: float = 1.5):

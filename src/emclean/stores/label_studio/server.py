@@ -25,6 +25,10 @@ _EMAIL = "expert@emclean.local"
 _INSTALL = "Set it up with `make setup`, or name the executable in EMCLEAN_LABEL_STUDIO."
 
 
+_children: dict[int, "subprocess.Popen[bytes]"] = {}
+"""Servers that this process started: they outlive their handles, and are asked here whether they ended."""
+
+
 @dataclass(frozen=True)
 class ServerProcess:
     """A running server: ``pid``, ``url``, the folder it serves pictures from, and where its account is kept.
@@ -73,9 +77,9 @@ def start(
     command = (executable or find_executable()).absolute()
     document_root.mkdir(parents=True, exist_ok=True)
     account = _account(folder)
-    server, child = _launch(folder, command, document_root, _usable_port(port))
+    server = _launch(folder, command, document_root, _usable_port(port))
     try:
-        _wait(child, server, progress)
+        _wait(server, progress)
         _keep_token(server, account)
     except BaseException:
         stop(server.pid)
@@ -100,8 +104,12 @@ def stop(pid: int, wait_s: float = 15.0) -> None:
 
 def _is_server(pid: int) -> bool:
     """Whether this process lives and is a Label Studio (process ids are used again)."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # a dead child stays in the table until it is asked for
+    child = _children.get(pid)
+    if (
+        child is not None and child.poll() is not None
+    ):  # a dead child stays in the table until it is asked for
+        del _children[pid]
+        return False
     try:
         os.kill(pid, 0)
         return b"label-studio" in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -188,9 +196,7 @@ def _environment(folder: Path, document_root: Path) -> dict[str, str]:
     return {**os.environ, **{f"LABEL_STUDIO_{name}": value for name, value in settings.items()}}
 
 
-def _launch(
-    folder: Path, command: Path, document_root: Path, port: int
-) -> tuple[ServerProcess, "subprocess.Popen[bytes]"]:
+def _launch(folder: Path, command: Path, document_root: Path, port: int) -> ServerProcess:
     data, log = folder / "data", folder / "label-studio.log"
     data.mkdir(parents=True, exist_ok=True)
     line = [str(command), "start", "--no-browser", "--data-dir", str(data)]
@@ -204,7 +210,8 @@ def _launch(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return _process(child.pid, f"http://{_HOST}:{port}", folder, document_root), child
+    _children[child.pid] = child
+    return _process(child.pid, f"http://{_HOST}:{port}", folder, document_root)
 
 
 def _healthy(url: str) -> bool:
@@ -214,12 +221,12 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _wait(child: "subprocess.Popen[bytes]", server: ServerProcess, progress: Progress) -> None:
+def _wait(server: ServerProcess, progress: Progress) -> None:
     begun = time.monotonic()
     said = 0.0
     while not _healthy(server.url):
         waited = time.monotonic() - begun
-        if child.poll() is not None or waited > _WAIT_S:
+        if not _is_server(server.pid) or waited > _WAIT_S:
             what = f"Label Studio did not start ({_last_line(server.log)})"
             raise LabelServiceError(what, server.url, f"Its log is {server.log}.")
         if waited - said >= 5.0 or not said:
