@@ -27,7 +27,7 @@ def bright(pixels):
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(100, 200), st.integers(100, 200))
 def test_box_stays_on_its_pixels(seed, height, width):
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def test_box_stays_on_its_pixels(seed, height, width):
         assert len(moved.ignore) or not (pixels > 0.99).any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_without_scaling_the_fit_is_exact(seed):
     rng = np.random.default_rng(seed)
