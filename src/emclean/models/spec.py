@@ -57,7 +57,7 @@ class DetectorSpec:
     image_size: int = 256
     width: int = 32
     score: float = 0.02
-    limit: int = 400
+    limit: int = 600
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
