@@ -60,8 +60,8 @@ environment() { # environment FOLDER "WHAT" STAMP ARGUMENTS...
 
 browser() {
     local name
-    for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome; do
-        if [ -n "$name" ] && command -v "$name" >/dev/null; then
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then
             say "Chromium: already here ($(command -v "$name"))"
             return
         fi

@@ -1,7 +1,6 @@
 """What every test shares: real data, a clean environment and no network in fast tiers, honest skips."""
 
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -27,18 +26,6 @@ def emclean_data() -> Path:
     if not _DATA or not folder.is_dir():
         pytest.skip(DATA_ABSENT)
     return folder.resolve()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of Chromium; without it the test fails in CI and is skipped elsewhere."""
-    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(
-            "Chromium is missing; on Debian: sudo apt-get install chromium; or set CHROMIUM to its path"
-        )
-    return found
 
 
 def is_fast(path: Path) -> bool:

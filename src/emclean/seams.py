@@ -23,7 +23,9 @@ class LabelService(Protocol):
 class Tracker(Protocol):
     """Where every figure is kept (MLflow tracking)."""
 
-    def run(self, key: str, name: str, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+    def run(
+        self, key: str, name: str, parent: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> str:
         """Find or create the run with this unique key; return its id."""
 
     def log(
