@@ -3,12 +3,13 @@
     ray job submit -- python pipelines/active_clean.py --config pipelines/configs/active_clean.yaml
     python pipelines/active_clean.py data.pool.images=IMAGES data.pool.crowd=CROWD.json expert.kind=label_studio
 
-Without any argument it simulates pictures and an expert. Every key of the configuration has a default and may
-be given as ``key=value`` (values in YAML form); ``docs/usage.md`` lists them. The job joins the Ray at
+Without any argument it simulates pictures and an expert. Every key of the configuration has a default and
+may be given as ``key=value`` (values in YAML form); ``docs/usage.md`` lists them. The job joins the Ray at
 ``RAY_ADDRESS``, or starts one on this machine and ends it again. It may be killed at any moment: submitted
 again with the same configuration it goes on where it was.
 
-Exit: 0 finished or waiting for experts, 2 configuration, 3 data, 4 a service. The last line is ``summary: PATH``.
+Exit: 0 finished or waiting for experts, 2 configuration, 3 data, 4 a service. The last line on standard
+output is ``summary: PATH``.
 """
 
 import argparse

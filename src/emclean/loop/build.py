@@ -1,36 +1,35 @@
 """From a configuration to a job: joins or starts the neighbours, reads the data, hands out plain parts."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emclean import services
 from emclean.config import ActiveClean
 from emclean.errors import LabelServiceError
-from emclean.loop import compute, sources
+from emclean.loop import sources
+from emclean.loop.compute import Compute, InlineCompute, RayCompute
 from emclean.loop.console import Console
 from emclean.loop.job import Job, Parts
+from emclean.loop.neighbours import Neighbours, find
 from emclean.seams import LabelService
+from emclean.stores.fakes import InMemoryLabelService
+from emclean.stores.label_studio import LabelStudioService, LocalPictures, read_token
 from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tables import Tables
 from emclean.stores.tracking import MlflowTracker
+from emclean.types import ImageRecord
 
 EXPERIMENT = "emclean"
+RESTARTS = 3
+"""How often a simulated expert that died is started again."""
 
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the neighbours of this run answer; None where one is not used."""
-
-    label_studio: str | None
-    token_file: Path | None
-    mlflow: str
-    ray: str | None
+ExpertProgram = Callable[[], AbstractContextManager[Callable[[], None]]]
+Swap = Callable[[str, Path, Mapping[str, Any]], str]
 
 
 @contextmanager
@@ -40,23 +39,142 @@ def opened(config: ActiveClean, console: Console) -> Iterator[Job]:
     workspace.mkdir(parents=True, exist_ok=True)
     name = config.run_name()
     config = sources.simulated(config, workspace / "simulated", console)
-    data = sources.load(config, workspace, console)
     with ExitStack() as stack:
-        at = _addresses(config, workspace, stack, console)
-        tracker = MlflowTracker(at.mlflow, EXPERIMENT)
-        registry = MlflowRegistry(at.mlflow, "emclean-" + "-".join(data.categories)[:48])
-        service, program = _label_service(config, workspace, at)
-        computing, swap = _compute(config, workspace, at, stack, console)
+        near = stack.enter_context(find(config, workspace, console))
+        data = sources.load(config, workspace, console)
+        service, program = _label_service(config, workspace, name, near)
+        compute, swap = _compute(config, workspace, near.ray, stack, console)
         parts = Parts(
             tables=Tables(str(workspace / "tables")),
             service=service,
-            tracker=tracker,
-            registry=registry,
-            compute=computing,
+            tracker=MlflowTracker(near.mlflow, EXPERIMENT),
+            registry=MlflowRegistry(near.mlflow, registered_name(data.categories)),
+            compute=compute,
             console=console,
             swap=swap,
             expert_program=program,
-            addresses={"Label Studio": at.label_studio, "MLflow": at.mlflow, "Ray": at.ray},
+            addresses={"Label Studio": near.label_studio, "MLflow": near.mlflow},
             now=lambda: datetime.now(UTC),
         )
         yield Job(config, name, workspace, parts, data)
+
+
+def registered_name(categories: tuple[str, ...]) -> str:
+    """The registered model of these categories: models of other categories never compete with it."""
+    return "emclean-" + "-".join(categories)[:60]
+
+
+def _label_service(
+    config: ActiveClean, workspace: Path, run: str, near: Neighbours
+) -> tuple[LabelService, ExpertProgram | None]:
+    if config.label_service == "in_process":
+        return InMemoryLabelService(), None
+    if near.label_studio is None or near.token_file is None or near.document_root is None:
+        raise LabelServiceError("Label Studio is not running", "label_service", "Start it: emclean up.")
+    pictures = LocalPictures(near.document_root, render=lambda record: _as_png(workspace, record))
+    token = read_token(near.token_file)
+    service = LabelStudioService(near.label_studio, token, pictures, config.services.timeout_s)
+    if config.expert.kind == "label_studio":
+        return service, None
+    return service, lambda: expert_program(config, run, near, workspace / "runs" / run)
+
+
+def _as_png(workspace: Path, record: ImageRecord) -> bytes:
+    """The grey pixels that ingest prepared, as a picture that any browser shows."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(np.load(workspace / "pixels" / f"{record.image_id}.npy")).save(out, "PNG")
+    return out.getvalue()
+
+
+@contextmanager
+def expert_program(
+    config: ActiveClean, run: str, near: Neighbours, folder: Path
+) -> Iterator[Callable[[], None]]:
+    """The simulated expert as a program beside the job; the check starts it again when it has died."""
+    expert = config.expert
+    options = {
+        "url": near.label_studio,
+        "token-file": near.token_file,
+        "truth": expert.truth,
+        "project": f"emclean {run}",
+        "miss": expert.miss,
+        "jitter": expert.jitter,
+        "rubber-stamp": expert.rubber_stamp,
+        "pace": expert.pace,
+        "seed": config.seed,
+        "log": folder / "expert.jsonl",
+        **{name.replace("_", "-"): value for name, value in config.cost.model_dump().items()},
+    }
+    line = [sys.executable, "-m", "emclean.simulated_expert", "--watch"]
+    line += [f"--{name}={value}" for name, value in options.items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "expert.log").open("ab") as log:
+        keeper = _Keeper(line, log)
+        try:
+            yield keeper.check
+        finally:
+            keeper.end()
+
+
+class _Keeper:
+    """Keeps one child process alive."""
+
+    def __init__(self, line: list[str], log: Any) -> None:
+        self._line, self._log, self._starts = line, log, 0
+        self._child = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self._starts += 1
+        return subprocess.Popen(
+            self._line, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def check(self) -> None:
+        """Start the child again if it has ended; give up after some times."""
+        code = self._child.poll()
+        if code is None:
+            return
+        if self._starts > RESTARTS:
+            fix = "See expert.log in the run's folder."
+            raise LabelServiceError(f"the simulated expert ended with exit code {code}", "expert", fix)
+        self._child = self._start()
+
+    def end(self) -> None:
+        """End the child."""
+        self._child.terminate()
+        try:
+            self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def _compute(
+    config: ActiveClean, workspace: Path, ray: str | None, stack: ExitStack, console: Console
+) -> tuple[Compute, Swap | None]:
+    """The computers, and how a model is served; nothing is served from a Ray that ends with the job."""
+    if config.compute == "inline":
+        return InlineCompute(), None
+    from emclean.distributed import serve, session
+
+    address = os.environ.get("RAY_ADDRESS") or ray
+    joined = stack.enter_context(session.connect(address, home=workspace / ".emclean"))
+    console.say(f"Ray with {joined.cpus} cores{_gpus(joined.gpus)} at {joined.address}")
+    compute = RayCompute(workspace / "train", config.detector.workers, config.detector.use_gpu)
+    if not config.serve:
+        return compute, None
+    if joined.started:
+        console.say("nothing is served: this Ray ends with the job (emclean up starts one that stays)")
+        return compute, None
+    at = config.services
+    endpoint = serve.Endpoint(joined.dashboard, workspace, at.serve_host, at.serve_port)
+    return compute, lambda version, weights, card: serve.deploy(endpoint, version, weights, card)
+
+
+def _gpus(count: int) -> str:
+    return f" and {count} GPUs" if count else ""

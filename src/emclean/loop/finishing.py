@@ -141,8 +141,8 @@ def _notes(job: Job, content: Mapping[str, Any]) -> list[str]:
     notes = []
     if job.settings.expert.kind == "simulated":
         notes.append(
-            "The expert is simulated: it answers from a truth file, and its minutes come from the stated cost "
-            "model, not from a clock."
+            "The expert is simulated: it answers from a truth file, and its minutes come from the stated "
+            "cost model, not from a clock."
         )
     low = content["final"]["percent_of_ceiling_low"]
     if low is not None:

@@ -64,7 +64,7 @@ def _plant(home: Path, preset: str, seed: int) -> None:
 
 
 def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
-    """Read the pictures and labels that the configuration names; grey pixels go into ``<workspace>/pixels``."""
+    """Read the pictures and labels that the configuration names; grey copies go to ``pixels``."""
     cache = workspace / "pixels"
     data = config.data
     if data.pool.images is None or data.pool.crowd is None:
