@@ -1,6 +1,7 @@
 """Submitting a job to a Ray cluster, following its log, and telling how its driver ended."""
 
 import asyncio
+import logging
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ def _client(dashboard: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
     read_environment_again()
+    logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(dashboard)
     except (ConnectionError, RuntimeError) as error:
@@ -69,10 +71,15 @@ def _submit(client: Any, entrypoint: str, runtime_env: Mapping[str, Any], patien
 
 
 async def _follow(client: Any, submission: str, write: Callable[[str], None]) -> None:
+    import aiohttp
+
     try:
         async for text in client.tail_job_logs(submission):
             write(text)
-    except RuntimeError as error:  # the log's connection broke: the job's state is asked for below
+    except (
+        RuntimeError,
+        aiohttp.ClientError,
+    ) as error:  # the log's connection broke: the job's state is asked for below
         write(f"(the log cannot be followed any more: {error})\n")
 
 

@@ -89,7 +89,6 @@ def start(
 def _command(folder: str, ports: Sequence[int], num_cpus: int | None) -> list[str]:
     """``--block`` keeps one process above all others: when it ends, the kernel ends them too."""
     options = {
-        "node-ip-address": HOST,
         "port": ports[0],
         "dashboard-host": HOST,
         "dashboard-port": ports[1],

@@ -1,0 +1,94 @@
+"""The cluster files: what Ray's own checks say of them, and that nothing is open to others by accident."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = sorted((ROOT / "cluster").glob("ray-*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    return yaml.safe_load((ROOT / "ray_config.yaml").read_text())
+
+
+CHECK = """
+import json, sys
+from ray.autoscaler._private.util import prepare_config, validate_config
+prepared = prepare_config(json.load(sys.stdin))
+validate_config(prepared)
+print(json.dumps(prepared))
+"""
+
+
+def check(launcher) -> subprocess.CompletedProcess[str]:
+    """What `ray up` itself checks, in a process of its own, since Ray is kept out of this one."""
+    return subprocess.run(
+        [sys.executable, "-c", CHECK], input=json.dumps(launcher), capture_output=True, text=True, check=False
+    )
+
+
+def test_ray_up_accepts_the_launcher_file(launcher):
+    done = check(launcher)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["max_workers"] == len(launcher["provider"]["worker_ips"])
+
+
+def test_the_check_can_fail(launcher):
+    done = check({**launcher, "no_such_key": 1})
+    assert done.returncode == 1
+    assert "no_such_key" in done.stderr
+
+
+def test_every_node_of_the_launcher_asks_for_the_token(launcher):
+    assert "~/.ray/auth_token" in launcher["file_mounts"]
+    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
+        (start,) = [line for line in launcher[name] if "ray start" in line]
+        assert "RAY_AUTH_MODE=token" in start
+    assert "--dashboard-host=127.0.0.1" in launcher["head_start_ray_commands"][-1]
+
+
+def test_there_is_a_manifest_of_each_kind():
+    kinds = {yaml.safe_load(path.read_text())["kind"] for path in MANIFESTS}
+    assert kinds == {"RayCluster", "RayJob", "RayService"}
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_manifests_ask_for_the_token_and_agree_with_the_image(path):
+    content = yaml.safe_load(path.read_text())
+    spec = content["spec"]
+    cluster = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+    assert content["apiVersion"] == "ray.io/v1"
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text()
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    pods = [group["template"]["spec"] for group in groups]
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert container["image"] == "emclean:0.1.0"
+        assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+
+
+def test_the_service_manifest_serves_with_a_token():
+    spec = yaml.safe_load((ROOT / "cluster" / "ray-service.yaml").read_text())["spec"]
+    (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    assert application["import_path"] == "serving.app:build"
+    assert application["args"]["require_token"] is True
+    (deployment,) = application["deployments"]
+    assert {"version", "weights", "card"} <= set(deployment["user_config"])
+
+
+def test_composed_services_listen_on_loopback_and_hold_no_password():
+    content = yaml.safe_load((ROOT / "cluster" / "compose.yaml").read_text())
+    ports = [port for service in content["services"].values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    for service in content["services"].values():
+        for name, value in service.get("environment", {}).items():
+            assert "PASSWORD" not in name or value.startswith("${")
+    assert json.dumps(content).count("CREATE DATABASE") == 2
