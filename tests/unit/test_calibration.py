@@ -108,6 +108,18 @@ def test_safe_corrections_raise_label_f1(calibrator: Calibrator, unseen: list[Sc
     assert after.recall > before.recall
 
 
+def test_models_that_fail_on_a_whole_image_do_not_condemn_its_labels(
+    calibrator: Calibrator, unseen: list[Scene]
+) -> None:
+    limits = thresholds(calibrator.observations)
+    for case in unseen[:5]:
+        labels = case.evidence.labels
+        blind = Evidence(labels, *[case.evidence.crowd.take([0])] * 3, SIDE, SIDE)
+        said = grade(blind, calibrator)
+        assert (said.grade[: len(labels)] == GRADES.index("spurious")).mean() > 0.5
+        assert correct(labels, said, limits).changes == ()
+
+
 def test_a_calibrator_survives_json_and_pickle(calibrator: Calibrator, unseen: list[Scene]) -> None:
     rows = features(unseen[0].evidence)
     for copy in (

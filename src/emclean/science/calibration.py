@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from emclean.science.forest import Blend, Forest, Linear, fit_forest, fit_linear, tempered
+from emclean.science.forest import Blend, Bounds, Forest, Linear, fit_forest, fit_linear, tempered
 from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES, Features, features
 from emclean.science.grading.grade import grade, verdicts
@@ -26,6 +26,7 @@ from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Label
 _MISSED = GRADES.index("missed")
 _FOLDS = 5
 _COPIES = 5
+_FAR = 1e9
 _SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
 _TEMPERATURES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8)
 
@@ -147,6 +148,19 @@ def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels
     return _Table(every, np.concatenate([np.zeros(0, np.int64), *classes]), fold, np.full(len(fold), weight))
 
 
+def _bounds(table: _Table) -> Bounds:
+    """What was seen of whole images: a model that knows an image less than any of these is not to be trusted.
+
+    Labels are guarded against models that see less of an image, candidates also against those that see more.
+    """
+    labels = table.rows.shape[1] == len(LABEL_FEATURES)
+    names = LABEL_FEATURES if labels else CANDIDATE_FEATURES
+    columns = np.array([names.index("image_support"), names.index("image_ratio")], dtype=np.int64)
+    seen = table.rows[:, columns]
+    high = np.full(2, _FAR) if labels else np.array([_FAR, seen[:, 1].max()])
+    return Bounds(columns, seen.min(axis=0), high)
+
+
 def _joined(one: _Table, other: _Table) -> _Table:
     rows, weight = np.concatenate([one.rows, other.rows]), np.concatenate([one.weight, other.weight])
     classes, fold = np.concatenate([one.classes, other.classes]), np.concatenate([one.fold, other.fold])
@@ -200,7 +214,11 @@ def _learn(real: _Table, more: _Table, n: int, seed: int) -> tuple[Blend | None,
     linear, forest = _held_out(real, more, n, seed)
     share, heat = _best_mix(linear, forest, real.classes, (prior, trust))
     held_out = tempered(linear, forest, share, heat, (prior, trust))
-    return Blend(*_both(_joined(real, more), n, seed), share, heat, prior, trust), held_out
+    for fold in np.unique(real.fold):
+        out = real.fold == fold
+        held_out[out] = _bounds(real.but(fold)).shy(held_out[out], real.rows[out], prior)
+    models = _both(_joined(real, more), n, seed)
+    return Blend(*models, share, heat, prior, trust, _bounds(real)), held_out
 
 
 def _observe(images: Sequence[_Image], posterior: Floats, missed: Floats) -> Observations:

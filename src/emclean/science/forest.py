@@ -110,25 +110,40 @@ def _packed(trees: list[Any], present: Ints, n_classes: int) -> Forest:
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
-    """Both models mixed (``share`` of the forest), tempered, and leaning a little on the ``prior``."""
+class Bounds:
+    """What was seen of some ``columns [G]``: values from ``low [G]`` to ``high [G]``.
 
-    linear: Linear | None
-    forest: Forest | None
+    Trees do not extrapolate: outside, what they say is as sure as ever but no longer founded.
+    """
+
+    columns: Ints
+    low: Floats
+    high: Floats
+
+    def shy(self, probabilities: Floats, rows: Floats, prior: Floats) -> Floats:
+        """The ``probabilities [N,C]``, drawn half way to the ``prior`` for rows outside the bounds."""
+        values = rows[:, self.columns]
+        outside = ((values < self.low) | (values > self.high)).any(axis=1, keepdims=True)
+        return np.where(outside, 0.5 * (probabilities + prior), probabilities)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Both models mixed (``share`` of the forest), tempered, leaning on the ``prior``, shy of what is new."""
+
+    linear: Linear
+    forest: Forest
     share: float
     temperature: float
     prior: Floats
     trust: float
+    bounds: Bounds
 
     def predict(self, rows: Floats) -> Floats:
         """Probabilities ``[N,C]``."""
-        if self.linear is None or self.forest is None or not len(rows):
-            return np.tile(self.prior, (len(rows), 1))
-        return self.mix(self.linear.predict(rows), self.forest.predict(rows))
-
-    def mix(self, linear: Floats, forest: Floats) -> Floats:
-        """Blend and temper the probabilities of the two models."""
-        return tempered(linear, forest, self.share, self.temperature, (self.prior, self.trust))
+        parts = self.linear.predict(rows), self.forest.predict(rows)
+        mixed = tempered(*parts, self.share, self.temperature, (self.prior, self.trust))
+        return self.bounds.shy(mixed, rows, self.prior)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""
@@ -139,19 +154,20 @@ class Blend:
             "temperature": self.temperature,
             "prior": self.prior.tolist(),
             "trust": self.trust,
+            "bounds": _plain(self.bounds),
         }
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> "Blend":
         """Back from ``to_dict``."""
-        linear, forest = data["linear"], data["forest"]
         return Blend(
-            Linear(**_arrays(linear)) if linear is not None else None,
-            Forest(**_arrays(forest)) if forest is not None else None,
+            Linear(**_arrays(data["linear"])),
+            Forest(**_arrays(data["forest"])),
             float(data["share"]),
             float(data["temperature"]),
             np.array(data["prior"], dtype=np.float64),
             float(data["trust"]),
+            Bounds(**_arrays(data["bounds"])),
         )
 
 
@@ -165,12 +181,10 @@ def tempered(
     return np.asarray(trust * sharp + (1 - trust) * base)
 
 
-def _plain(part: Linear | Forest | None) -> dict[str, Any] | None:
-    if part is None:
-        return None
+def _plain(part: Linear | Forest | Bounds) -> dict[str, Any]:
     return {name: np.where(np.isfinite(v), v, 0).tolist() for name, v in vars(part).items()}
 
 
 def _arrays(data: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    whole = {"roots", "feature", "left", "right"}
+    whole = {"roots", "feature", "left", "right", "columns"}
     return {k: np.array(v, dtype=np.int64 if k in whole else np.float64) for k, v in data.items()}

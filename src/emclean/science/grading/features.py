@@ -19,14 +19,14 @@ LABEL_FEATURES = (
     *("matched_iou", "matched_score", "support_mean", "support_spread", "overlap_spread", "other_lead"),
     *("contained", "contained_mass", "contained_cover", "contained_fit"),
     *("twin_iou", "twin_lead", "holds_labels", "held_by_label"),
-    *("log_size", "log_aspect", "at_border", "neighbours"),
+    *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
 )
 """The columns of ``Features.labels``."""
 
 CANDIDATE_FEATURES = (
     *("score", "consensus_support", "crowd_support", "other_support", "models_agree"),
     *("label_overlap", "in_label", "holds_labels", "rival_overlap", "contained_mass"),
-    *("log_size", "log_aspect", "at_border", "neighbours"),
+    *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
 )
 """The columns of ``Features.candidates``."""
 
@@ -226,6 +226,26 @@ class _Related:
     matched: Ints
 
 
+def _image_columns(support: Floats, sure: Predictions, n: int) -> list[Floats]:
+    """How well the models know the image: support of its other labels (shrunk to 0.5), objects seen a label.
+
+    Where a model fails on a whole image, it must not condemn the labels there.
+    """
+    others = (support.sum() - support + 0.5) / max(n, 1)
+    return [np.asarray(others), np.full(n, _ratio(sure, n))]
+
+
+def _ratio(sure: Predictions, n: int) -> float:
+    """Log of the expected number of objects that the model sees for each label."""
+    return float(np.log((sure.scores.sum() + 1.0) / (n + 1.0)))
+
+
+def _image_level(rows: Floats, sure: Predictions) -> Floats:
+    """The image's own values ``[2]`` of the two image columns, for its candidates."""
+    support = rows[:, LABEL_FEATURES.index("support_mean")]
+    return np.array([(support.sum() + 0.5) / (len(rows) + 1), _ratio(sure, len(rows))])
+
+
 def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Floats, Ints]:
     labels, reference = evidence.labels, evidence.reference
     views, sure, matched = related.views, related.sure, related.matched
@@ -236,19 +256,21 @@ def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Fl
     own_score = np.zeros(len(labels))
     own_iou[found] = views[0].overlap[np.flatnonzero(found), matched[found]]
     own_score[found] = reference.scores[matched[found]]
-    twin, twin_columns = _twins(labels, supports.mean(axis=0))
+    support = supports.mean(axis=0)
+    twin, twin_columns = _twins(labels, support)
     columns = [
         *(column for model in per_model for column in model),
-        *(own_iou, own_score, supports.mean(axis=0), supports.std(axis=0), overlaps.std(axis=0), lead),
+        *(own_iou, own_score, support, supports.std(axis=0), overlaps.std(axis=0), lead),
         *_part_columns(labels, sure, related.inside),
         *twin_columns,
         *_shape_columns(labels.boxes, _typical(labels, sure), evidence),
         _crowding(labels.boxes, sure.boxes),
+        *_image_columns(support, sure, len(labels)),
     ]
     return np.stack(columns, axis=1).reshape(len(labels), len(LABEL_FEATURES)), twin
 
 
-def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints) -> Floats:
+def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints, image: Floats) -> Floats:
     labels, found = evidence.labels, evidence.reference.take(proposed)
     _, consensus, crowd = (_model_columns(_view(found.boxes, found.categories, p)) for p in evidence.models)
     inside_label = coverage(found.boxes, labels.boxes)
@@ -264,6 +286,7 @@ def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints) -> Fl
         *(_top(rivals), parts @ sure.scores),
         *_shape_columns(found.boxes, _typical(labels, sure), evidence),
         _crowding(found.boxes, sure.boxes),
+        *np.broadcast_to(image[:, None], (2, len(found))),
     ]
     return np.stack(columns, axis=1).reshape(len(found), len(CANDIDATE_FEATURES))
 
@@ -283,7 +306,7 @@ def features(evidence: Evidence) -> Features:
     part_of, part = np.nonzero(_parts(inside, sure.scores))
     return Features(
         labels=rows,
-        candidates=_candidate_rows(evidence, sure, proposed),
+        candidates=_candidate_rows(evidence, sure, proposed, _image_level(rows, sure)),
         matched=matched,
         proposed=proposed,
         moved=_moved(labels, matched, views[:2], reference),
