@@ -129,9 +129,8 @@ class _Training:
 
     def _step(self) -> None:
         state, schedule = self.state, self.job.schedule
-        torch.manual_seed(
-            self.job.seed * 1_000_003 + state.step
-        )  # for families that draw samples in their loss
+        # Some families draw samples in their loss: a resumed run must draw the same.
+        torch.manual_seed(self.job.seed * 1_000_003 + state.step)
         images, targets = self.batches(state.step)
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.lr * pace(state.step, schedule)
@@ -174,9 +173,9 @@ class _Training:
         score = self.hooks.broadcast(score)
         state.losses.clear()
         state.history.append(Evaluation(state.step, loss, score))
-        better = score is None or state.best is None or score >= state.best
+        better = score is None or state.best is None or score > state.best
         state.stale = 0 if better else state.stale + 1
-        if better:
+        if better or score == state.best:  # of equals the longer trained one is kept
             state.best, self.best = score, self.average
 
     def _progress(self) -> Progress:

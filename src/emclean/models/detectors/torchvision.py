@@ -72,19 +72,20 @@ class _WeighedFCOS(FCOSHead):  # type: ignore[misc]
     def compute_loss(
         self, targets: Any, head_outputs: Any, anchors: Any, matched_idxs: Any
     ) -> dict[str, Tensor]:
-        logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # [B,P,C], [B,P,4]
+        logits = head_outputs["cls_logits"].float()  # [B,P,C]
+        deltas = head_outputs["bbox_regression"].float()  # [B,P,4]
         places = torch.stack(anchors)  # [B,P,4]
         rows = [_assigned(t, a, m) for t, a, m in zip(targets, anchors, matched_idxs, strict=True)]
         boxes, labels, weight, trusted = (torch.stack(column) for column in zip(*rows, strict=True))
         found = labels >= 0
         number = found.sum().clamp(min=1)
-        classes = _one_hot(labels, logits.shape[-1]).to(logits.dtype)
+        classes = _one_hot(labels, logits.shape[-1]).float()
         focal = sigmoid_focal_loss(logits, classes, reduction="none").sum(dim=-1)
         learnt = found & trusted
         giou = generalized_box_iou_loss(self.box_coder.decode(deltas, places)[learnt], boxes[learnt])
         near = self._centreness(places[learnt], boxes[learnt])
         centre = functional.binary_cross_entropy_with_logits(
-            head_outputs["bbox_ctrness"].squeeze(-1)[learnt], near, reduction="none"
+            head_outputs["bbox_ctrness"].float().squeeze(-1)[learnt], near, reduction="none"
         )
         return {
             "classification": (focal * weight).sum() / number,
@@ -105,11 +106,12 @@ class _WeighedRetinaNet(RetinaNetHead):  # type: ignore[misc]
     def compute_loss(
         self, targets: Any, head_outputs: Any, anchors: Any, matched_idxs: Any
     ) -> dict[str, Tensor]:
-        logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # [B,P,C], [B,P,4]
+        logits = head_outputs["cls_logits"].float()  # [B,P,C]
+        deltas = head_outputs["bbox_regression"].float()  # [B,P,4]
         rows = [_assigned(t, a, m) for t, a, m in zip(targets, anchors, matched_idxs, strict=True)]
         boxes, labels, weight, trusted = (torch.stack(column) for column in zip(*rows, strict=True))
         number = (labels >= 0).sum().clamp(min=1)
-        classes = _one_hot(labels, logits.shape[-1]).to(logits.dtype)
+        classes = _one_hot(labels, logits.shape[-1]).float()
         focal = sigmoid_focal_loss(logits, classes, reduction="none").sum(dim=-1)
         learnt = (labels >= 0) & trusted
         coder = self.regression_head.box_coder
