@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emclean.errors import TrackingError
@@ -28,10 +29,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow_server.S
     assert not mlflow_server.healthy(started.url)
 
 
+def dark_spots() -> np.ndarray:
+    """A bright noisy field with three dark discs, ``[192, 160]`` uint8."""
+    y, x = np.mgrid[:192, :160]
+    field = np.random.default_rng(0).normal(170, 8, (192, 160))
+    for row, column, radius in ((50, 40, 10), (100, 110, 14), (150, 60, 8)):
+        field[(y - row) ** 2 + (x - column) ** 2 < radius**2] -= 110
+    return np.clip(field, 0, 255).astype(np.uint8)
+
+
 LOADED = """
 import json, sys, mlflow, numpy as np
 model = mlflow.pyfunc.load_model(sys.argv[1])
-picture = np.full((96, 80), 128, np.uint8)
+picture = np.load(sys.argv[3])
 colour = np.full((64, 64, 3), 128, np.uint8)
 print(json.dumps([model.predict(picture), model.predict([picture, colour, sys.argv[2]])]))
 """
@@ -42,22 +52,24 @@ def test_a_registered_detector_is_served_without_pickle(
 ) -> None:
     from PIL import Image
 
-    from emclean.models import weights as storage
-    from emclean.models.detectors import build
-    from emclean.models.spec import DetectorSpec
+    from emclean.models import engine
+    from emclean.models.spec import SHIPPED
 
-    file = tmp_path / "weights.safetensors"
-    storage.save(build(DetectorSpec()), file)
     registry = MlflowRegistry(server.url, "served")
-    version = registry.register("served/1", file, {"categories": ["deposit"]}, None)
+    version = registry.register("served/1", Path(SHIPPED), {"categories": ["deposit"]}, None)
+    np.save(tmp_path / "spots.npy", dark_spots())
     Image.new("L", (40, 48), 100).save(tmp_path / "picture.png")
     environment = {**os.environ, "MLFLOW_TRACKING_URI": server.url, "OMP_NUM_THREADS": "1"}
     environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     command = [sys.executable, "-c", LOADED, registry.uri_of(version), str(tmp_path / "picture.png")]
+    command.append(str(tmp_path / "spots.npy"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     one, three = json.loads(done.stdout.splitlines()[-1])
     assert (len(one), len(three)) == (1, 3)
+    own = next(engine.predict(engine.load(SHIPPED), [dark_spots()]))
+    assert len(own) > 0
+    np.testing.assert_allclose(one[0]["boxes"], own.boxes, atol=1e-3)
     for found in three:
         assert len(found["boxes"]) == len(found["scores"]) == len(found["categories"])
         assert set(found["categories"]) <= {"deposit"}
