@@ -149,16 +149,15 @@ def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels
 
 
 def _bounds(table: _Table) -> Bounds:
-    """What was seen of whole images: a model that knows an image less than any of these is not to be trusted.
-
-    Labels are guarded against models that see less of an image, candidates also against those that see more.
-    """
+    """What was seen of whole images: labels are guarded against models that see less of an image than of any
+    of these (they would delete too much), candidates against those that see more (and add too much)."""
     labels = table.rows.shape[1] == len(LABEL_FEATURES)
     names = LABEL_FEATURES if labels else CANDIDATE_FEATURES
     columns = np.array([names.index("image_support"), names.index("image_ratio")], dtype=np.int64)
     seen = table.rows[:, columns]
-    high = np.full(2, _FAR) if labels else np.array([_FAR, seen[:, 1].max()])
-    return Bounds(columns, seen.min(axis=0), high)
+    if labels:
+        return Bounds(columns, seen.min(axis=0), np.full(2, _FAR))
+    return Bounds(columns, np.full(2, -_FAR), np.array([_FAR, seen[:, 1].max()]))
 
 
 def _joined(one: _Table, other: _Table) -> _Table:
@@ -340,11 +339,18 @@ def threshold(
     return float(p[safe[-1]]) if len(safe) else float("inf")
 
 
-def thresholds(seen: Observations, precision: float = 0.95, confidence: float = 0.8) -> dict[Grade, float]:
-    """For every kind of error the probability from which it is corrected without asking (``threshold``)."""
+def thresholds(
+    seen: Observations, precision: float = 0.95, confidence: float = 0.8, least: float = 0.75
+) -> dict[Grade, float]:
+    """For every kind of error the probability from which it is corrected without asking (``threshold``).
+
+    Never under ``least``: the mean precision of a kind must not be bought with single corrections that are
+    about as likely wrong as right, nor with images unlike any that the expert has seen (``Bounds``).
+    """
     limits: dict[Grade, float] = {}
     for kind in NOISE_KINDS:
         mine = seen.of(kind)
         weight = 1 / design_effect(mine.right, mine.image)
-        limits[kind] = threshold(mine.probability, mine.right, precision, confidence, weight)
+        found = threshold(mine.probability, mine.right, precision, confidence, weight)
+        limits[kind] = max(found, least)
     return limits

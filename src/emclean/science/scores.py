@@ -14,9 +14,9 @@ LEAST = 30
 def score_knots(truths: Sequence[Labels], predictions: Sequence[Predictions]) -> list[list[float]]:
     """Knots ``[score, probability]`` of a rising line through the share of right boxes at each score.
 
-    A box is right when it is matched one to one at IoU 0.5 with an object of its category. Isotonic regression
-    (pool adjacent violators, scikit-learn); between knots the probability is interpolated. Empty with
-    fewer than :data:`LEAST` boxes, or when all or none are right.
+    A box is right when it is matched one to one at IoU 0.5 with an object of its category. Isotonic
+    regression (pool adjacent violators, scikit-learn); between knots the probability is interpolated. Empty
+    with fewer than :data:`LEAST` boxes, or when all or none are right.
     """
     from sklearn.isotonic import IsotonicRegression
 
