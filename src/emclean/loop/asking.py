@@ -134,7 +134,7 @@ def pull(job: Job, round_: int) -> Pull:
     known = _known_versions(job)
     fresh = [a for a in brought.answers if (a.key, a.annotation_id, a.updated_at) not in known]
     if fresh:
-        _write_events(job, questions, label_events.newest(brought.answers), {a.key for a in fresh})
+        _write_events(job, questions, brought.answers)
         _keep_answers(job, fresh)
     return brought
 
@@ -145,23 +145,20 @@ def _known_versions(job: Job) -> set[tuple[str, int, str]]:
     return {(row["key"], row["annotation_id"], row["updated_at"]) for row in rows}
 
 
-def _write_events(
-    job: Job, questions: Mapping[str, Question], answers: Mapping[str, Answer], keys: set[str]
-) -> None:
+def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence[Answer]) -> None:
     categories = job.data.categories
     table = job.parts.tables.read("labels", where={"run": job.run})
     standing = label_events.current(table, categories)
     events: list[dict[str, Any]] = []
-    for key in sorted(keys):
-        image_id = questions[key].task.image.image_id
-        shown = {s.suggestion_id: s.suggestion_id for s in questions[key].task.suggestions}
+    for image_id, answer in sorted(label_events.untaken(table, answers).items()):
+        shown = [s.suggestion_id for s in questions[answer.key].task.suggestions]
         events += label_events.expert_events(
             image_id,
             standing.get(image_id, Labels.empty()),
-            answers[key],
+            answer,
             instances={name: name for name in shown if not name.startswith("seen-")},
             categories=categories,
-            round_=round_number(key),
+            round_=round_number(answer.key),
             run=job.run,
         )
     job.parts.tables.append("labels", events)
@@ -200,18 +197,13 @@ def round_number(key: str) -> int:
     return int(key.rsplit("/", 1)[1])
 
 
-def image_of(key: str) -> str:
-    """The image id that a task's key names."""
-    return key.rsplit("/", 2)[1]
-
-
 def _keep_answers(job: Job, answers: Sequence[Answer]) -> None:
     rows = [
         {
             "key": answer.key,
             "run": job.run,
             "round": round_number(answer.key),
-            "image_id": image_of(answer.key),
+            "image_id": label_events.image_of(answer.key),
             "task_id": answer.task_id,
             "annotation_id": answer.annotation_id,
             "updated_at": answer.updated_at,

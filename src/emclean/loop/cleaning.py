@@ -63,8 +63,11 @@ def validation_ids(job: Job, round_: int, answered: Sequence[str]) -> set[str]:
     return policies.validation_part([i for i in drawn if i in have], VALIDATION_SHARE, VALIDATION_LEAST)
 
 
-VALIDATION_SHARE = 0.25
-VALIDATION_LEAST = 3
+VALIDATION_SHARE = 0.2
+"""Share of the expert images drawn at random that no training uses."""
+
+VALIDATION_LEAST = 2
+"""The least number of them, where there are enough."""
 
 
 def fold_of(job: Job, ids: Sequence[str], purpose: str) -> dict[str, int]:

@@ -117,7 +117,8 @@ def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[tuple[str
 def suggestions(job: Job, judged: Judged, image_id: str) -> list[Suggestion]:
     """What the expert is shown for an image: each label as the verdict would have it, and what seems missed.
 
-    Labels that are probably spurious or duplicate are not shown, a merged one is shown as its parts.
+    Labels that are probably spurious or duplicate are not shown once that is known from an expert's answers;
+    a merged one is shown as its parts.
     """
     verdicts = judged.verdicts[image_id]
     labels = judged.evidence[image_id].labels
@@ -129,7 +130,7 @@ def suggestions(job: Job, judged: Judged, image_id: str) -> list[Suggestion]:
 
 def _shown(job: Job, verdicts: Verdicts, k: int, label_id: str) -> list[Suggestion]:
     grade, probability = GRADES[verdicts.grade[k]], float(verdicts.probability[k])
-    gone = grade in ("spurious", "duplicate") and probability >= SHOW
+    gone = verdicts.calibrated and grade in ("spurious", "duplicate") and probability >= SHOW
     unlikely = grade == "missed" and probability < SHOW
     if gone or unlikely:
         return []
