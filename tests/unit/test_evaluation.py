@@ -130,11 +130,11 @@ def test_the_paired_bootstrap_sees_a_small_difference_on_the_same_images() -> No
 def test_the_gate_lets_better_and_equal_pass_but_not_worse() -> None:
     good, bad = scored(1, 40, miss=0.1), scored(1, 40, miss=0.4)
     rng = np.random.default_rng(0)
-    assert not_worse(bad, good, rng)
-    assert not_worse(good, good, rng)
-    assert not not_worse(good, bad, rng)
+    assert not_worse(bootstrap(bad, good, rng).difference)
+    assert not_worse(bootstrap(good, good, rng).difference)
+    assert not not_worse(bootstrap(good, bad, rng).difference)
     nothing = detection([Labels.empty()], [Predictions.empty()], 1)
-    assert not not_worse(nothing, nothing, rng)
+    assert not not_worse(bootstrap(nothing, nothing, rng).difference)
 
 
 def test_label_quality_of_a_hand_worked_case() -> None:

@@ -127,19 +127,17 @@ def fit_cleaning(job: Job, round_: int) -> list[str]:
 
 
 def cleaning_predictions(job: Job, round_: int, weights: Sequence[str]) -> dict[str, Predictions]:
-    """The cleaning models' predictions: fused for images they never saw, held-out for the others."""
+    """One cleaning model's predictions for every image: for the expert's, that of the model that held it out.
+
+    Every image is searched by a single model, since the scores of several fused are spread differently, and
+    the calibration learnt on the expert's images must hold for the others.
+    """
     expert = list(expert_labels(job))
     validation = validation_ids(job, round_, expert)
     use = [i for i in expert if i not in validation]
-    found = out_of_sample(job, weights, fold_of(job, use, "expert folds"))
-    rest = [i for i in job.data.ids() if i not in found]
-    each = [predict(job, file, rest) for file in weights]
-    found.update({i: _fuse([part[i] for part in each]) for i in rest})
-    return found
-
-
-def _fuse(parts: Sequence[Predictions]) -> Predictions:
-    return consensus.weighted_boxes_fusion([(p.boxes, p.scores, p.categories) for p in parts])
+    rest = [i for i in job.data.ids() if i not in set(use)]
+    fold = {**fold_of(job, rest, "other folds"), **fold_of(job, use, "expert folds")}
+    return out_of_sample(job, weights, fold)
 
 
 def fit_consensus(job: Job, round_: int, cleaning: Mapping[str, Predictions]) -> list[str]:

@@ -104,7 +104,7 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     words = (
         f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(names)} images"
     )
-    return not difference.high < 0, f"{words} against version {champion}"
+    return evaluation.not_worse(difference), f"{words} against version {champion}"
 
 
 def card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:

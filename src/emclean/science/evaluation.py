@@ -217,20 +217,13 @@ def bootstrap(
     )
 
 
-def not_worse(
-    champion: Detection,
-    challenger: Detection,
-    rng: np.random.Generator,
-    margin: float = 0.02,
-    confidence: float = 0.9,
-) -> bool:
-    """Whether a challenger may take the champion's place: not worse beyond noise.
+def not_worse(difference: Interval) -> bool:
+    """Whether a challenger may take the champion's place, by its paired difference in AP50.
 
-    True when its AP50 is at least the champion's, or when the lower end of the paired interval of the
-    difference lies above ``-margin``. False when the images hold no object, since nothing is shown then.
+    It is turned down only when it is worse beyond noise: when the whole interval lies below zero. False
+    also where nothing was shown, because the images hold no object.
     """
-    difference = bootstrap(champion, challenger, rng, confidence=confidence).difference
-    return bool(difference.value >= 0 or difference.low >= -margin)
+    return bool(difference.high >= 0)
 
 
 def label_quality(truths: Sequence[Labels], labels: Sequence[Labels], threshold: float = 0.5) -> LabelQuality:
