@@ -1,4 +1,4 @@
-"""Box geometry on arrays: ``[N, 4]`` corners ``x1, y1, x2, y2`` in pixels, vectorised, no loops over boxes."""
+"""Box geometry on arrays: ``[N, 4]`` corners ``x1, y1, x2, y2`` in pixels, vectorised."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,7 +70,7 @@ def match(a: Floats, b: Floats, threshold: float = 0.5, allowed: Bools | None = 
 
 
 def nms(boxes: Floats, scores: Floats, threshold: float, categories: Ints | None = None) -> Ints:
-    """Indices kept by greedy non-maximum suppression, best score first; categories do not suppress one another."""
+    """Indices kept by greedy non-maximum suppression, best score first, within each category."""
     order = np.argsort(-scores, kind="stable")
     overlap = iou(boxes[order], boxes[order])
     if categories is not None:
