@@ -392,6 +392,7 @@ def grey(screenshot):
 SUBMIT = "[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'Submit')"
 REGIONS = "window.Htx?.annotationStore?.selected?.regions"
 SELECTED = "window.Htx.annotationStore.selected.selectedRegions"
+IMAGE = "[...Htx.annotationStore.selected.names.values()].find(tag => tag.type == 'image')"
 DOCS_PICTURE = Path(__file__).parents[2] / "docs" / "labelling-page.png"
 
 
@@ -414,6 +415,7 @@ def test_the_page_in_a_browser(label_studio, tmp_path):
         browser.wait(f"{REGIONS}?.length == 4 && document.querySelector('.konvajs-content')")
         browser.wait("[...document.querySelectorAll('img')].some(i => i.naturalWidth == 600)")
         x, y, w, h = picture_area(browser)
+        assert browser.run(f"{IMAGE}.zoomScale") == 1, "borders of the picture are out of sight"
 
         def at(box):
             return x + w * (box[0] + box[2]) / 1200, y + h * (box[1] + box[3]) / 900
@@ -459,6 +461,6 @@ def test_the_page_in_a_browser(label_studio, tmp_path):
     service.close()
     assert [box.suggestion_id for box in answer.boxes] == ["s0", "s2", ""]
     assert answer.boxes[0].box == pytest.approx(shown[0].box, abs=1e-6)
-    print("GOT", answer.boxes[2]); assert answer.boxes[2].box == pytest.approx((60, 45, 120, 112.5), abs=3)
+    assert answer.boxes[2].box == pytest.approx((60, 45, 120, 112.5), abs=3)
     assert {box.category for box in answer.boxes} == {"deposit"}
     assert answer.lead_time_s is not None

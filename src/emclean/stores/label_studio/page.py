@@ -39,6 +39,9 @@ GRADE_COLOURS = {
 }
 """The colour of a suggestion, by its grade."""
 
+_PICTURE_WIDTH = "calc(100% - 50px)"
+"""Room for the tool bar: without it, some pictures open magnified, their borders out of sight."""
+
 _MARK = " · "
 """What sets a suggestion's grade apart from its category."""
 
@@ -114,6 +117,7 @@ def configuration(categories: Sequence[str]) -> str:
     </RectangleLabels>
   </View>
   <Image name="{PICTURE}" value="$image" zoom="true" zoomControl="true" negativeZoom="true" showLabels="true"
+    maxWidth="{_PICTURE_WIDTH}"
     brightnessControl="true" contrastControl="true" rotateControl="false" crosshair="true" smoothing="false"/>
   <View style="display: none">
     <Choices name="decision" toName="{PICTURE}" perRegion="true" required="true"
