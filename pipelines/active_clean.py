@@ -1,7 +1,7 @@
 """Clean crowd labels with as little of an expert's time as possible: the main job.
 
     ray job submit -- python pipelines/active_clean.py --config pipelines/configs/active_clean.yaml
-    python pipelines/active_clean.py data.pool.images=IMAGES data.pool.crowd=CROWD.json expert.kind=label_studio
+    python pipelines/active_clean.py data.pool.images=IMAGES data.pool.crowd=CROWD.json ...
 
 Without any argument it simulates pictures and an expert. Every key of the configuration has a default and
 may be given as ``key=value`` (values in YAML form); ``docs/usage.md`` lists them. The job joins the Ray at

@@ -3,8 +3,8 @@
     make demo                 # or: python pipelines/demo.py
     make demo ARGS=--keep     # leave Label Studio, MLflow and the served model up, to look around
 
-Starts Ray, Label Studio and MLflow on loopback, submits the main job with ``pipelines/configs/demo.yaml``, and
-ends with the table of rounds and the addresses. What was trained before, by its content, is not trained again.
+Starts Ray, Label Studio and MLflow on loopback, submits the main job with ``pipelines/configs/demo.yaml``,
+and ends with the table of rounds and the addresses. What was trained before is not trained again.
 """
 
 import argparse

@@ -19,6 +19,14 @@ def cluster():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """For tiny pictures threads cost more than they give, and the cluster wants the cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def make_weights(tmp_path):
     """Writes an untrained compact detector; the seed makes another model."""

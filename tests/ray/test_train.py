@@ -23,9 +23,8 @@ from emclean.types import Labels, Target
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.filterwarnings(
-        "ignore:.*use_push_based_shuffle.*:DeprecationWarning"
-    ),  # ray.data's own import
+    # Ray Data warns of its own defaults when it is imported.
+    pytest.mark.filterwarnings(r"ignore:.*is deprecated.*:DeprecationWarning:ray\.data\.context"),
 ]
 
 LABELS = Labels(np.array([[10.0, 10, 40, 40]]), np.array([0]))
@@ -115,8 +114,7 @@ def test_a_killed_worker_is_replaced_and_goes_on(cluster, make_job, tmp_path):
     (result,) = train.fit_all([job], storage=tmp_path / "train", progress=kill)
     assert killed
     assert result.steps == 400
-    (plain,) = InlineCompute().fit_all([replace(job, out=str(tmp_path / "plain"))], lambda *_: None)
-    assert [e.step for e in result.history] == [e.step for e in plain.history]
+    assert [at.step for at in result.history] == list(range(20, 401, 20))
 
 
 def test_a_record_cut_off_in_the_middle_is_put_aside(cluster, make_job, tmp_path):
@@ -144,7 +142,6 @@ from pathlib import Path
 from emclean.distributed import train
 from emclean.distributed.session import connect
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
-train.CHECKPOINT_EVERY = 1
 with connect(num_cpus=1, home=Path(sys.argv[2]) / ".emclean"):
     result = train.fit_all([job], storage=Path(sys.argv[2]) / "train")[0]
     print("result", result.steps, result.weights)
@@ -159,12 +156,12 @@ def test_a_killed_driver_goes_on_where_it_was(make_job, tmp_path):
     line = [sys.executable, "-c", DRIVER, str(tmp_path / "job"), str(tmp_path)]
     first = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 90
-    while train.steps_done(job) < 100 and time.monotonic() < until:
+    while train.steps_done(job) < 160 and time.monotonic() < until:
         time.sleep(0.05)
     first.kill()
     first.wait()
     reached = train.steps_done(job)
-    assert 100 <= reached < 400
+    assert 160 <= reached < 400
     steps: list[int] = []
     stop = threading.Event()
     watcher = threading.Thread(target=lambda: _watch(job, steps, stop))
@@ -173,7 +170,7 @@ def test_a_killed_driver_goes_on_where_it_was(make_job, tmp_path):
     stop.set()
     watcher.join()
     assert "result 400" in done.stdout, done.stderr
-    assert min(steps) >= 80  # it did not begin anew
+    assert min(steps) >= 100  # it did not begin anew
 
 
 def _watch(job: FitJob, steps: list[int], stop: threading.Event) -> None:

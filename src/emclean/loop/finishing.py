@@ -97,7 +97,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
         overlays=_overlay_figures(job),
         stages=[StageTime(name, seconds) for name, seconds in state.seconds.items()],
         set_aside=[*job.data.pool.set_aside, *(job.data.test.set_aside if job.data.test else ())],
-        services=job.parts.addresses,
+        services={**job.parts.addresses, "Served model": (content["served"] or {}).get("url")},
         config=job.settings.model_dump(mode="json"),
         lineage={
             **content["digests"],

@@ -148,7 +148,10 @@ def _event(before: tuple[Any, int] | None, after: tuple[Any, int] | None) -> str
 
 
 def _grade_facts(judged: Judged, fixed: Mapping[str, Corrected]) -> dict[str, Any]:
-    counts = Counter(name for verdicts in judged.verdicts.values() for name in verdicts.names())
+    counts: Counter[str] = Counter()
+    for verdicts in judged.verdicts.values():
+        likely = (verdicts.label >= 0) | (verdicts.probability >= 0.5)  # a candidate is no finding by itself
+        counts.update(name for name, counted in zip(verdicts.names(), likely, strict=True) if counted)
     facts: dict[str, Any] = {"counts": dict(counts), "limits": {}, "precision": {}, "checked": {}}
     for kind in NOISE_KINDS:
         limit = judged.limits.get(kind, np.inf)

@@ -25,7 +25,8 @@ def score_knots(truths: Sequence[Labels], predictions: Sequence[Predictions]) ->
     scores = np.concatenate([*(p.scores for p in predictions), np.zeros(0)])
     if len(scores) < LEAST or right.all() or not right.any():
         return []
-    line = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, right)
+    least = 1 / (len(scores) + 2)  # rule of succession: few boxes cannot show certainty
+    line = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(scores, right)
     return [[float(x), float(y)] for x, y in zip(line.X_thresholds_, line.y_thresholds_, strict=True)]
 
 
