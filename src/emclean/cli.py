@@ -225,7 +225,8 @@ def _submit(workspace: Path, folder: Path, wait: bool) -> int:
     from emclean import services
     from emclean.distributed import jobs, session
 
-    dashboard = services.addresses(workspace).dashboard or os.environ.get("RAY_API_SERVER_ADDRESS")
+    ours = services.addresses(workspace).dashboard
+    dashboard = ours or os.environ.get("RAY_API_SERVER_ADDRESS")
     if dashboard is None:
         raise ComputeError("no Ray runs for this workspace.", str(workspace), "Start it: emclean up.")
     kept = yaml.safe_load((folder / SUBMITTED).read_text(encoding="utf-8"))
@@ -236,7 +237,7 @@ def _submit(workspace: Path, folder: Path, wait: bool) -> int:
     return jobs.run(
         dashboard,
         entrypoint,
-        home=services.home(workspace),
+        home=services.home(workspace) if ours else None,
         variables=_passed_on(os.environ),
         wait=wait,
         write=_write,

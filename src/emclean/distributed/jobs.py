@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emclean.distributed.session import environment, joining_environment, read_environment_again
+from emclean.distributed.session import (
+    TOKEN_NAME,
+    environment,
+    joining_environment,
+    read_environment_again,
+    token_environment,
+)
 from emclean.errors import ComputeError
 
 STOP_WAIT_S = 60
@@ -25,16 +31,17 @@ def run(
     dashboard: str,
     entrypoint: str,
     *,
-    home: Path,
+    home: Path | None,
     variables: Mapping[str, str] | None = None,
     wait: bool = True,
     write: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Submit, hand the job's log to ``write`` as it comes, and return the driver's exit code.
 
-    ``home`` keeps the cluster's token. With ``wait`` off it returns 0 as soon as the job is taken.
+    ``home`` keeps the token of a cluster that we started; without it the environment says how to join.
+    With ``wait`` off it returns 0 as soon as the job is taken.
     """
-    with environment(joining_environment(home)):
+    with environment(_joining(home)):
         client = _client(dashboard)
         told = {"PYTHONUNBUFFERED": "1", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **(variables or {})}
         submission = _submit(client, entrypoint, {"env_vars": told})
@@ -45,15 +52,24 @@ def run(
         return _ending(client, submission)
 
 
+def _joining(home: Path | None) -> dict[str, str]:
+    """The token of our own cluster goes before what the environment says of another one."""
+    file = home / TOKEN_NAME if home else None
+    return token_environment(file) if file and file.exists() else joining_environment(None)
+
+
 def _client(dashboard: str) -> Any:
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     read_environment_again()
     logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(dashboard)
-    except (ConnectionError, RuntimeError) as error:
-        raise ComputeError("Ray's dashboard does not answer.", dashboard, "Start it: emclean up.") from error
+    except (ConnectionError, RuntimeError, RayError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        fix = "Start it (emclean up), or check RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH."
+        raise ComputeError(f"Ray's dashboard does not take us ({reason}).", dashboard, fix) from error
 
 
 def _submit(client: Any, entrypoint: str, runtime_env: Mapping[str, Any], patience_s: float = 60.0) -> str:

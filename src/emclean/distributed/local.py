@@ -32,6 +32,7 @@ from emclean.errors import ComputeError
 
 HOST = "127.0.0.1"
 _WAIT_S = 120.0
+_children: list["subprocess.Popen[bytes]"] = []  # kept: a forgotten one would be complained of while it runs
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _children.append(child)
     dashboard = f"http://{HOST}:{ports[1]}"
     head = Head(child.pid, born(child.pid), f"{HOST}:{ports[0]}", dashboard, str(log), folder)
     try:
@@ -143,6 +145,8 @@ def stop(head: Head, patience_s: float = 20.0) -> None:
         until = time.monotonic() + patience_s
         while lives(head.pid, head.born) and time.monotonic() < until:
             time.sleep(0.1)
+    for child in _children:
+        child.poll()  # takes note of its end
     shutil.rmtree(head.folder, ignore_errors=True)
 
 

@@ -52,7 +52,7 @@ def token_file(home: Path) -> Path:
 def own_environment(home: Path | None) -> dict[str, str]:
     """What the processes of a cluster that we start must know: the token, the code, quiet third parties."""
     paths = [str(code_root()), os.environ.get("PYTHONPATH", "")]
-    auth = joining_environment(None) if home is None else _token_environment(token_file(home))
+    auth = joining_environment(None) if home is None else token_environment(token_file(home))
     return {
         **auth,
         **_proxy_environment(),
@@ -77,11 +77,12 @@ def joining_environment(home: Path | None) -> dict[str, str]:
     known += [Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()]
     for file in known:
         if file.exists():
-            return _token_environment(file)
+            return token_environment(file)
     return {"RAY_AUTH_MODE": "token" if "RAY_AUTH_TOKEN" in os.environ else "disabled"}
 
 
-def _token_environment(file: Path) -> dict[str, str]:
+def token_environment(file: Path) -> dict[str, str]:
+    """How to prove ourselves with the token in a file."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file.resolve())}
 
 
