@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from emclean.config import ActiveClean, load
-from emclean.errors import ConfigError, EmcleanError
+from emclean.errors import EmcleanError, ServiceError
 
 
 class Stopped(KeyboardInterrupt):
@@ -64,12 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into exit codes."""
     try:
         summary = run(parse(argv))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except EmcleanError as error:
         print(f"error: {error}", file=sys.stderr)
-        print("Nothing is lost: submit the job again to go on.", file=sys.stderr)
+        if isinstance(error, ServiceError):
+            print("Nothing is lost: submit the job again to go on.", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped: submit the job again to go on where it was", file=sys.stderr)

@@ -145,6 +145,7 @@ class ActiveClean(Section):
     """The configuration of ``pipelines/active_clean.py``; without any key it runs on simulated pictures."""
 
     workspace: str = "workspace"
+    tables: str | None = None
     run: str | None = None
     task: Literal["boxes", "classes"] = "boxes"
     seed: int = 0
@@ -170,7 +171,7 @@ class ActiveClean(Section):
         if self.run:
             return self.run
         facts = self.model_dump(
-            mode="json", exclude={"services", "wait", "run", "compute", "serve", "workspace"}
+            mode="json", exclude={"services", "wait", "run", "compute", "serve", "workspace", "tables"}
         )
         return "run-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 

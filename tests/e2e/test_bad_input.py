@@ -69,7 +69,7 @@ def test_an_empty_pool_ends_with_a_clear_message(tmp_path):
     data = (f"data.pool.images={tmp_path / 'none'}", f"data.pool.crowd={crowd}", f"expert.truth={crowd}")
     job = Program(tmp_path / "w", *ALONE, *data)
     assert job.run() == 3
-    assert "none" in job.said()
+    assert "holds no usable image" in job.said()
     assert "Traceback" not in job.said()
 
 

@@ -45,7 +45,7 @@ def opened(config: ActiveClean, console: Console) -> Iterator[Job]:
         service, program = _label_service(config, workspace, name, near)
         compute, swap = _compute(config, workspace, near.ray, stack, console)
         parts = Parts(
-            tables=Tables(str(workspace / "tables")),
+            tables=Tables(config.tables or str(workspace / "tables")),
             service=service,
             tracker=MlflowTracker(near.mlflow, EXPERIMENT),
             registry=MlflowRegistry(near.mlflow, registered_name(data.categories)),
