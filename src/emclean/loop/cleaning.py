@@ -176,7 +176,19 @@ def agreement_target(crowd: Labels, cleaning: Predictions, score: float = 0.3) -
 
 
 def judge(job: Job, state: RunState, round_: int) -> Judged:
-    """Grade the crowd's labels of every pool image with the models of a round; -1 is before any answer."""
+    """Grade the crowd's labels of every pool image with the models of a round; -1 is before any answer.
+
+    The newest judgement is kept in memory, for as long as the labels stay as they are.
+    """
+    key = (round_, job.parts.tables.version("labels"))
+    if key not in job.memory:
+        job.memory.clear()
+        job.memory[key] = _judge(job, state, round_)
+    judged: Judged = job.memory[key]
+    return judged
+
+
+def _judge(job: Job, state: RunState, round_: int) -> Judged:
     crowd = crowd_labels(job)
     from_crowd = crowd_predictions(job, state.models["crowd"]["weights"])
     roles = state.models.get(f"cleaning-{round_}"), state.models.get(f"consensus-{round_}")

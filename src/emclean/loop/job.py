@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,17 @@ class RunData:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its settings, parts, data and folder ``<workspace>/runs/<run>``."""
+    """One run: its settings, parts, data and folder ``<workspace>/runs/<run>``.
+
+    ``memory`` keeps what is dear to compute for the steps that follow; it may be emptied at any time.
+    """
 
     settings: ActiveClean
     run: str
     workspace: Path
     parts: Parts
     data: RunData
+    memory: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:

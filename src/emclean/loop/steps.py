@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from emclean.errors import DataError
 from emclean.loop import asking, policies
 from emclean.loop.baselines import baseline_trainings
 from emclean.loop.cleaning import (
@@ -103,10 +104,18 @@ def wait(job: Job, state: RunState) -> RunState:
             job.parts.console.progress("answers", len(mine) - len(left), len(mine), since)
             if not left:
                 asking.close(job, state.round, brought)
+                _somebody_answered(job)
                 return state.at(Phase.CLEAN)
             if job.settings.wait == "exit" and job.settings.expert.kind == "label_studio":
                 return state
             time.sleep(job.settings.services.poll_s)
+
+
+def _somebody_answered(job: Job) -> None:
+    if expert_labels(job):
+        return
+    fix = "Answer at least one of them in Label Studio, then submit the job again."
+    raise DataError("every task so far was skipped or deleted", f"run {job.run}", fix)
 
 
 def clean(job: Job, state: RunState) -> RunState:

@@ -1,0 +1,163 @@
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from emclean.config import load
+from emclean.loop import asking
+from emclean.loop.cleaning import expert_labels
+from emclean.loop.console import Console
+from emclean.loop.ingest import Ingested
+from emclean.loop.job import Job, Parts, RunData
+from emclean.loop.selecting import full_minutes
+from emclean.stores import labels as label_events
+from emclean.stores.fakes import InMemoryLabelService
+from emclean.stores.tables import Tables
+from emclean.types import AnsweredBox, ImageRecord, Labels, Suggestion
+
+BOX = (10.0, 10.0, 30.0, 30.0)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job over three images with one crowd label each, a label service and tables of its own."""
+    ids = ("a", "b", "c")
+    records = tuple(ImageRecord(i, f"/{i}.png", f"{i}.png", 100, 80) for i in ids)
+    crowd = {i: Labels(np.array([BOX]), np.zeros(1, np.int64), (f"crowd-{i}",)) for i in ids}
+    data = RunData(Ingested(records, crowd, ("deposit",), ()), None, crowd)
+    nothing = SimpleNamespace()
+    parts = Parts(
+        tables=Tables(str(tmp_path / "tables")),
+        service=InMemoryLabelService(),
+        tracker=nothing,
+        registry=nothing,
+        compute=nothing,
+        console=Console(),
+        swap=None,
+        expert_program=None,
+        addresses={},
+        now=lambda: NOW,
+    )
+    made = Job(load(), "run", tmp_path, parts, data)
+    parts.tables.append("labels", label_events.crowd_events(crowd, ("deposit",), run="run", at=NOW))
+    return made
+
+
+def planned(job, images, round_=0, blind=False):
+    shown = [Suggestion(f"crowd-{i}", BOX, "deposit", 0.7, "shifted", "why") for i in images]
+    questions = [
+        asking.make_question(job, i, round_, [s], at_random=True, blind=blind, value=1.0)
+        for i, s in zip(images, shown, strict=True)
+    ]
+    asking.save_plan(job, round_, questions)
+    return questions
+
+
+def test_a_plan_comes_back_as_it_was(job):
+    questions = planned(job, ["a", "b"])
+    assert asking.load_plan(job, 0) == questions
+
+
+def test_a_blind_question_shows_nothing(job):
+    (question,) = planned(job, ["a"], blind=True)
+    assert question.task.suggestions == ()
+
+
+def test_pushing_again_asks_nothing_twice(job):
+    planned(job, ["a", "b"])
+    assert asking.push(job, 0) == asking.push(job, 0) == 2
+    assert len(job.parts.service.pull(["run/a/0", "run/b/0"]).open) == 2
+    states = job.parts.tables.read("tasks")["state"].to_pylist()
+    assert sorted(states) == ["planned", "planned", "pushed", "pushed"]
+
+
+def test_an_answer_becomes_the_labels_of_its_image_once(job):
+    planned(job, ["a"])
+    asking.push(job, 0)
+    drawn = AnsweredBox((50.0, 50.0, 70.0, 70.0), "deposit")
+    job.parts.service.answer("run/a/0", [AnsweredBox(BOX, "deposit", "crowd-a"), drawn])
+    asking.pull(job, 0)
+    version = job.parts.tables.version("labels")
+    asking.pull(job, 0)
+    assert job.parts.tables.version("labels") == version
+    said = expert_labels(job)
+    assert set(said) == {"a"}
+    np.testing.assert_allclose(sorted(said["a"].boxes.tolist()), [BOX, drawn.box])
+    assert "crowd-a" in said["a"].ids
+
+
+def test_a_crash_between_events_and_answers_loses_and_doubles_nothing(job, monkeypatch):
+    planned(job, ["a"])
+    asking.push(job, 0)
+    job.parts.service.answer("run/a/0", [])
+    real = Tables.append
+
+    def dies_at_answers(self, name, rows, key=None):
+        if name == "answers":
+            raise KeyboardInterrupt
+        return real(self, name, rows, key)
+
+    monkeypatch.setattr(Tables, "append", dies_at_answers)
+    with pytest.raises(KeyboardInterrupt):
+        asking.pull(job, 0)
+    events = job.parts.tables.read("labels").num_rows
+    monkeypatch.undo()
+    asking.pull(job, 0)
+    assert job.parts.tables.read("labels").num_rows == events
+    assert job.parts.tables.read("answers").num_rows == 1
+    assert len(expert_labels(job)["a"]) == 0
+
+
+def test_an_edited_answer_takes_the_place_of_the_first(job):
+    planned(job, ["a"])
+    asking.push(job, 0)
+    first = job.parts.service.answer("run/a/0", [AnsweredBox(BOX, "deposit", "crowd-a")])
+    asking.pull(job, 0)
+    job.parts.service.edit(first.annotation_id, [])
+    asking.pull(job, 0)
+    assert len(expert_labels(job)["a"]) == 0
+    assert job.parts.tables.read("answers").num_rows == 2
+
+
+def test_skipped_and_deleted_tasks_end_without_labels(job):
+    planned(job, ["a", "b", "c"])
+    asking.push(job, 0)
+    job.parts.service.skip("run/a/0")
+    job.parts.service.delete("run/b/0")
+    job.parts.service.answer("run/c/0", [])
+    brought = asking.pull(job, 0)
+    assert brought.open == ()
+    asking.close(job, 0, brought)
+    rows = job.parts.tables.read("tasks").to_pylist()
+    ended = {r["image_id"]: r["state"] for r in rows if r["state"] not in ("planned", "pushed")}
+    assert ended == {"a": "skipped", "b": "deleted", "c": "answered"}
+    assert set(expert_labels(job)) == {"c"}
+
+
+def test_the_cost_counts_what_was_touched(job):
+    questions = planned(job, ["a", "b"])
+    asking.push(job, 0)
+    moved = AnsweredBox((12.0, 10.0, 30.0, 36.0), "deposit", "crowd-a")
+    job.parts.service.answer("run/a/0", [moved, AnsweredBox((50.0, 50.0, 70.0, 70.0), "deposit")])
+    job.parts.service.skip("run/b/0")
+    asking.pull(job, 0)
+    cost = asking.spent(job, asking.answers_so_far(job), questions)
+    assert (cost.images, cost.added, cost.moved, cost.deleted, cost.verified) == (2, 1, 1, 0, 0)
+    assert cost.minutes == pytest.approx((5 + 14 + 6 + 5) / 60)
+
+
+def test_the_simulated_expert_answers_as_its_seed_and_the_key_say(job):
+    planned(job, ["a", "b"])
+    asking.push(job, 0)
+    with asking.answering(job, 0) as check:
+        check()
+    brought = asking.pull(job, 0)
+    assert not brought.open
+    again = [asking.simulate_one(job, q.task) for q in asking.load_plan(job, 0)]
+    assert [list(a.boxes) for a in sorted(brought.answers, key=lambda a: a.key)] == again
+
+
+def test_full_minutes_of_the_pool(job):
+    assert full_minutes(job) == pytest.approx(3 * (5 + 14) / 60)
