@@ -78,11 +78,15 @@ def push(job: Job, round_: int) -> int:
     """Send the round's tasks: journal first, then the service, then the task ids. Safe to repeat."""
     tasks = [q.task for q in load_plan(job, round_)]
     _journal(job, round_, tasks, "planned", {})
-    name = f"emclean {job.run}"
-    job.parts.service.ensure_project(name, job.data.categories, INSTRUCTIONS)
+    open_project(job)
     numbers = job.parts.service.push(tasks)
     _journal(job, round_, tasks, "pushed", numbers)
     return len(tasks)
+
+
+def open_project(job: Job) -> str:
+    """Create or find the run's project; every process does so before it talks about tasks."""
+    return job.parts.service.ensure_project(f"emclean {job.run}", job.data.categories, INSTRUCTIONS)
 
 
 INSTRUCTIONS = (

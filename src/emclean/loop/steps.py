@@ -96,6 +96,7 @@ def wait(job: Job, state: RunState) -> RunState:
     """Take in answers until none is open; the same phase again means that experts are still at work."""
     since = time.monotonic()
     mine = {q.task.key for q in asking.load_plan(job, state.round)}
+    asking.open_project(job)
     with asking.answering(job, state.round) as check:
         while True:
             check()
