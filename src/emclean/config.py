@@ -170,10 +170,18 @@ class ActiveClean(Section):
         """The run's name: the given one, or one derived from everything that decides the result."""
         if self.run:
             return self.run
-        facts = self.model_dump(
-            mode="json", exclude={"services", "wait", "run", "compute", "serve", "workspace", "tables"}
-        )
+        facts = self.model_dump(mode="json", exclude={"workspace", "run", *NEUTRAL})
         return "run-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
+
+    def digest(self) -> str:
+        """A digest of the settings that decide the result; the data have digests of their own."""
+        values = self.model_dump(mode="json", exclude={"workspace", "run", "data", *NEUTRAL})
+        values["expert"].pop("truth")
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+NEUTRAL = ("services", "wait", "compute", "serve", "tables")
+"""Settings that say where and how a run works, not what comes out."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from emclean.errors import LabelServiceError
 from emclean.loop.job import Job
 from emclean.loop.states import write_atomically
 from emclean.science import cost, expert
@@ -91,9 +92,9 @@ def open_project(job: Job) -> str:
 
 INSTRUCTIONS = (
     "Draw a tight box round every object that belongs to a category. Boxes that are already there are "
-    "suggestions: move the badly placed ones, delete those on nothing, add what is missing. Some pictures "
-    "come without suggestions on purpose. Submit an empty picture when there is no object; skip one that "
-    "cannot be judged."
+    "suggestions: click one and press its category's key to accept it, move the badly placed ones, delete "
+    "those on nothing, add what is missing. Some pictures come without suggestions on purpose. Submit an "
+    "empty picture when there is no object; skip one that cannot be judged."
 )
 
 
@@ -172,6 +173,9 @@ def close(job: Job, round_: int, brought: Pull) -> None:
     """Put on record how each task of the round ended: answered, skipped or deleted."""
     answers = label_events.newest(brought.answers)
     tasks = {q.task.key: q.task for q in load_plan(job, round_)}
+    if tasks and set(tasks) <= set(brought.deleted):
+        fix = "Is it the right server and project? Put them back, or start a new run with run=NAME."
+        raise LabelServiceError("none of the tasks that were pushed exists any more", f"round {round_}", fix)
     for state in ("answered", "skipped", "deleted"):
         ended = [task for key, task in tasks.items() if _ending(key, answers, brought) == state]
         _journal(job, round_, ended, state, {key: answer.task_id for key, answer in answers.items()})

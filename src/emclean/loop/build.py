@@ -16,12 +16,13 @@ from emclean.loop.compute import Compute, InlineCompute, RayCompute
 from emclean.loop.console import Console
 from emclean.loop.job import Job, Parts
 from emclean.loop.neighbours import Neighbours, find
+from emclean.loop.publishing import registered_name
 from emclean.seams import LabelService
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.label_studio import LabelStudioService, LocalPictures, read_token
 from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tables import Tables
-from emclean.stores.tracking import MlflowTracker
+from emclean.stores.tracking import MlflowTracker, public
 from emclean.types import ImageRecord
 
 EXPERIMENT = "emclean"
@@ -53,15 +54,10 @@ def opened(config: ActiveClean, console: Console) -> Iterator[Job]:
             console=console,
             swap=swap,
             expert_program=program,
-            addresses={"Label Studio": near.label_studio, "MLflow": near.mlflow},
+            addresses={"Label Studio": near.label_studio, "MLflow": public(near.mlflow)},
             now=lambda: datetime.now(UTC),
         )
         yield Job(config, name, workspace, parts, data)
-
-
-def registered_name(categories: tuple[str, ...]) -> str:
-    """The registered model of these categories: models of other categories never compete with it."""
-    return "emclean-" + "-".join(categories)[:60]
 
 
 def _label_service(

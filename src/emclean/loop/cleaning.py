@@ -59,20 +59,15 @@ def crowd_labels(job: Job) -> dict[str, Labels]:
 def validation_ids(job: Job, round_: int, answered: Sequence[str]) -> set[str]:
     """The expert images kept out of every training: for early stopping, score calibration and the gate."""
     drawn = [q.task.image.image_id for q in questions_until(job, round_) if q.at_random]
-    have = set(answered)
-    return policies.validation_part([i for i in drawn if i in have], VALIDATION_SHARE, VALIDATION_LEAST)
-
-
-VALIDATION_SHARE = 0.2
-"""Share of the expert images drawn at random that no training uses."""
-
-VALIDATION_LEAST = 2
-"""The least number of them, where there are enough."""
+    held = policies.validation_part(drawn).intersection(answered)
+    return held if len(held) < len(answered) else set()
 
 
 def fold_of(job: Job, ids: Sequence[str], purpose: str) -> dict[str, int]:
-    """The cross-fitting fold of each image; images of one group never straddle."""
+    """The cross-fitting fold of each image; images of one group never straddle, unless there is only one."""
     group = {i: job.data.record(i).group or i for i in ids}
+    if len(set(group.values())) < FOLDS:
+        group = {i: i for i in ids}
     by_group = policies.folds(sorted(set(group.values())), FOLDS, job.rng(purpose))
     return {i: by_group[group[i]] for i in ids}
 
@@ -213,7 +208,10 @@ def _judge(job: Job, state: RunState, round_: int) -> Judged:
 
 def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judged:
     expert = expert_labels(job)
-    known = sorted(expert)
+    held = validation_ids(job, round_, list(expert))
+    trained = [i for i in expert if i not in held]
+    # With a single image to train on, no model judges it without having seen it.
+    known = sorted(expert) if len(trained) >= FOLDS else sorted(held)
     calibrator = calibration.fit(
         [evidence[i] for i in known], [expert[i] for i in known], job.rng("calibration", round_)
     )

@@ -50,7 +50,7 @@ def opened(job: Job, state: RunState) -> RunState:
     if kept is not None and kept != now:
         changed = ", ".join(sorted(name for name in now if now[name] != kept.get(name)))
         fix = "Put the files back, or start a new run with run=NAME."
-        raise DataError(f"the input changed since this run began: {changed}", str(job.folder), fix)
+        raise DataError(f"what this run is made from changed since it began: {changed}", str(job.folder), fix)
     if kept is None:
         state = replace(state, started_at=job.parts.now().isoformat(timespec="seconds")).knowing(
             digests=now, code_version=__version__

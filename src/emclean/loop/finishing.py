@@ -12,6 +12,7 @@ from emclean.loop.states import Phase, RunState, write_atomically
 from emclean.report import plots
 from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
 from emclean.report.page import render
+from emclean.stores.tracking import public
 from emclean.types import GRADES, LabelQuality
 
 
@@ -48,6 +49,14 @@ def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
         "code_version": state.facts.get("code_version"),
         "report": str(report_file(job)),
     }
+
+
+def settings_record(job: Job) -> dict[str, Any]:
+    """The settings as they may be shown: addresses without passwords."""
+    values = job.settings.model_dump(mode="json")
+    if values["services"]["mlflow"]:
+        values["services"]["mlflow"] = public(values["services"]["mlflow"])
+    return values
 
 
 def report_file(job: Job) -> Path:
@@ -98,7 +107,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
         stages=[StageTime(name, seconds) for name, seconds in state.seconds.items()],
         set_aside=[*job.data.pool.set_aside, *(job.data.test.set_aside if job.data.test else ())],
         services={**job.parts.addresses, "Served model": (content["served"] or {}).get("url")},
-        config=job.settings.model_dump(mode="json"),
+        config=settings_record(job),
         lineage={
             **content["digests"],
             "label table version": content["label_version"],
@@ -163,10 +172,10 @@ def finish(job: Job, state: RunState) -> RunState:
     curve = job.folder / "budget_curve.png"
     curve.write_bytes(picture)
     config = job.folder / "config.json"
-    write_atomically(config, json.dumps(job.settings.model_dump(mode="json"), indent=1))
+    write_atomically(config, json.dumps(settings_record(job), indent=1))
     run_id = parent_run(job, state)
     figures = {f"{name}.ap50": value for name, value in known.items() if value is not None}
-    params = {name: str(value) for name, value in _flat(job.settings.model_dump(mode="json")).items()}
+    params = {name: str(value) for name, value in _flat(settings_record(job)).items()}
     files = [file, report_file(job), curve, config]
     job.parts.tracker.log(run_id, metrics=figures, params=params, artifacts=files)
     job.parts.tracker.finish(run_id, "FINISHED")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,13 @@ class RunData:
 
     def record(self, image_id: str) -> ImageRecord:
         """The pool's record of an image."""
-        return self._records()[image_id]
+        return self._records[image_id]
 
     def ids(self) -> list[str]:
         """The image ids of the pool, sorted."""
-        return sorted(self._records())
+        return sorted(self._records)
 
+    @cached_property
     def _records(self) -> dict[str, ImageRecord]:
         return {record.image_id: record for record in self.pool.records}
 

@@ -55,7 +55,7 @@ def stop(
         return Stop(True, "all rounds are done")
     if candidates == 0:
         return Stop(True, "every image has an expert's answer")
-    if spending.next_round() < cheapest_minutes:
+    if spending.budget - spending.spent < cheapest_minutes:
         return Stop(True, "the budget is spent")
     if gain_per_minute is not None and gain_per_minute < least:
         return Stop(True, f"the expected gain of {gain_per_minute:.3f} per minute is under {least:.3f}")
@@ -69,11 +69,12 @@ def folds(names: list[str], k: int, rng: np.random.Generator) -> dict[str, int]:
     return {order[int(where)]: position % k for position, where in enumerate(shuffled)}
 
 
-def validation_part(drawn_at_random: list[str], share: float, least: int) -> set[str]:
-    """The expert images kept for validation, calibration of scores and the gate.
+def validation_part(drawn_at_random: list[str], every: int = 5) -> set[str]:
+    """The images kept out of every training, for early stopping, score calibration and the gate.
 
-    They come from those drawn at random only, so that what is measured on them is unbiased; the first ones
-    drawn stay the validation part of every later round. At most half of the images are taken.
+    They come from those drawn at random, in the order of drawing, so that what is measured on them is
+    unbiased; whether an image belongs depends on its place alone, so that no later draw moves it: the second,
+    the fourth, and from then on one in ``every``.
     """
-    count = max(least, round(share * len(drawn_at_random)))
-    return set(drawn_at_random[: min(count, len(drawn_at_random) // 2)])
+    places = {1, 3, *range(6, len(drawn_at_random), every)}
+    return {name for place, name in enumerate(drawn_at_random) if place in places}

@@ -1,7 +1,8 @@
 """Measuring a round's model, putting it into the registry, letting it pass the gate, and serving it."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,7 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     held = gate_part(job, state.round)
     if not any(len(labels) for labels in held.values()):
         return True, "no validation object to compare on"
-    folder = job.workspace / "models" / "registry" / champion
-    old = str(job.parts.registry.fetch(champion, folder))
+    old = str(champion_weights(job, champion))
     names = sorted(held)
     truth = [held[i] for i in names]
     both = [
@@ -113,7 +113,8 @@ def card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
         "categories": list(job.data.categories),
         "run": job.run,
         "round": state.round,
-        "label_revision": job.parts.tables.version("labels"),
+        "name": registered_name(job.data.categories),
+        "label_revision": state.models[f"final-{state.round}"]["label_version"],
         "ap50": row["ap50"],
         "cost_share": row["cost"]["share_of_full"],
         "strategy": job.settings.strategy,
@@ -131,6 +132,19 @@ def score_calibration(job: Job, state: RunState) -> list[list[float]]:
     weights = state.models[f"final-{state.round}"]["weights"]
     found: Mapping[str, Predictions] = predict(job, weights, sorted(held)) if held else {}
     return scores.score_knots([held[i] for i in sorted(held)], [found[i] for i in sorted(held)])
+
+
+def champion_weights(job: Job, version: str) -> Path:
+    """The weights of a registered version, in a folder that every replica reaches."""
+    folder = job.workspace / "models" / "registry" / registered_name(job.data.categories) / version
+    return job.parts.registry.fetch(version, folder)
+
+
+def registered_name(categories: Sequence[str]) -> str:
+    """The registered model of these categories: models of other categories never compete with it."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(categories))
+    digest = hashlib.sha256("\n".join(categories).encode()).hexdigest()[:6]
+    return f"emclean-{plain[:40]}-{digest}"
 
 
 def model_key(job: Job, round_: int, weights: str) -> str:

@@ -22,8 +22,11 @@ OVERLAYS = 3
 
 
 def digests(job: Job) -> dict[str, str]:
-    """What the run was made from: digests of the images and labels of each part."""
-    found = {"pool": _digest([r.image_id for r in job.data.pool.records], job.data.pool.labels)}
+    """What the run was made from: digests of the images and labels of each part, and of the settings."""
+    found = {
+        "settings": job.settings.digest(),
+        "pool": _digest([r.image_id for r in job.data.pool.records], job.data.pool.labels),
+    }
     if job.data.test is not None:
         found["test"] = _digest([r.image_id for r in job.data.test.records], job.data.test.labels)
     if job.data.truth is not None:

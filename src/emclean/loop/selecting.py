@@ -45,9 +45,7 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     asked = {q.task.image.image_id for q in questions_until(job, state.round - 1)}
     pool = _pool(job, judged, asked)
     if state.round == 0:
-        count = min(job.settings.budget.seed_images, len(pool))
-        order = job.rng("seed images").permutation(len(pool))[:count]
-        return _questions(job, state.round, judged, [(pool.image_ids[i], True) for i in order]), ""
+        return _questions(job, state.round, judged, [(i, True) for i in _seed(job, pool)]), ""
     spending = _spending(job, state)
     cheapest = float(pool.expected_minutes.min(initial=np.inf))
     decision = policies.stop(
@@ -55,8 +53,18 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     )
     if decision.now:
         return [], decision.reason
-    chosen = _spend(job, state.round, pool, spending.next_round())
+    chosen = _spend(job, state.round, pool, max(spending.next_round(), cheapest))
     return _questions(job, state.round, judged, chosen), ""
+
+
+def _seed(job: Job, pool: selection.Pool) -> list[str]:
+    """The images of round 0, drawn at random: as many as asked for, fewer where the budget is smaller."""
+    wanted = job.settings.budget.seed_images
+    order = job.rng("seed images").permutation(len(pool))[:wanted]
+    paid = int((np.cumsum(pool.expected_minutes[order]) <= budget_minutes(job)).sum())
+    if paid < len(order):
+        job.parts.console.say(f"the budget pays for {paid} of {wanted} seed images; at least 2 are asked")
+    return [pool.image_ids[i] for i in order[: max(paid, 2)]]
 
 
 def _spending(job: Job, state: RunState) -> policies.Spending:

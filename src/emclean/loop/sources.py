@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emclean.config import ActiveClean
-from emclean.errors import ConfigError
+from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested, ingest
@@ -80,24 +80,34 @@ def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
         pool = without_test_images(pool, test)
     truth = None
     if config.expert.truth:
-        truth = ingest(data.pool.images, config.expert.truth, cache, categories=pool.categories).labels
+        known = ingest(data.pool.images, config.expert.truth, cache, categories=pool.categories)
+        pool, truth = with_truth(pool, known), known.labels
+    if len(pool.records) < LEAST_POOL:
+        what = f"{len(pool.records)} pictures of the pool can be used, at least {LEAST_POOL} are needed"
+        raise DataError(what, data.pool.images, "Add pictures, or see what was set aside.")
     return RunData(pool, test, truth)
+
+
+LEAST_POOL = 4
+"""Two for each of the two models that judge each other's pictures."""
+
+
+def with_truth(pool: Ingested, known: Ingested) -> Ingested:
+    """The pool less every picture that the truth file does not speak of, and what was wrong in that file."""
+    unknown = {r.image_id for r in pool.records} - set(known.labels)
+    left = _without(pool, unknown, "the truth file does not list it")
+    wrong = [replace(item, item=f"{item.item} (truth)") for item in known.set_aside if item.kind == "label"]
+    return replace(left, set_aside=(*left.set_aside, *wrong))
 
 
 def without_test_images(pool: Ingested, test: Ingested) -> Ingested:
     """The pool less every picture that is also a test picture: nothing is trained on what is reported."""
     both = {r.image_id for r in pool.records} & {r.image_id for r in test.records}
-    if not both:
-        return pool
-    aside = [
-        SetAside("image", record.name, "the same picture is in the test set")
-        for record in pool.records
-        if record.image_id in both
-    ]
-    labels: Mapping[str, Labels] = {i: found for i, found in pool.labels.items() if i not in both}
-    return replace(
-        pool,
-        records=tuple(r for r in pool.records if r.image_id not in both),
-        labels=labels,
-        set_aside=(*pool.set_aside, *aside),
-    )
+    return _without(pool, both, "the same picture is in the test set")
+
+
+def _without(pool: Ingested, gone: set[str], reason: str) -> Ingested:
+    aside = [SetAside("image", r.name, reason) for r in pool.records if r.image_id in gone]
+    labels: Mapping[str, Labels] = {i: found for i, found in pool.labels.items() if i not in gone}
+    records = tuple(r for r in pool.records if r.image_id not in gone)
+    return replace(pool, records=records, labels=labels, set_aside=(*pool.set_aside, *aside))

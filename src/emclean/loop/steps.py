@@ -24,7 +24,16 @@ from emclean.loop.cleaning import (
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
 from emclean.loop.modelling import Training, fit
-from emclean.loop.publishing import card, gate, label_entry, metrics_of, model_key, round_row, test_detection
+from emclean.loop.publishing import (
+    card,
+    champion_weights,
+    gate,
+    label_entry,
+    metrics_of,
+    model_key,
+    round_row,
+    test_detection,
+)
 from emclean.loop.recording import (
     log_round,
     record_corrections,
@@ -159,7 +168,9 @@ def train(job: Job, state: RunState) -> RunState:
         job.seed("final"),
     )
     (result,) = fit(job, [training])
-    return state.with_model(f"final-{state.round}", weights=result.weights).at(Phase.EVALUATE)
+    version = job.parts.tables.version("labels")
+    entry = {"weights": result.weights, "label_version": version}
+    return state.with_model(f"final-{state.round}", **entry).at(Phase.EVALUATE)
 
 
 def evaluate(job: Job, state: RunState) -> RunState:
@@ -191,9 +202,7 @@ def publish(job: Job, state: RunState) -> RunState:
         if promoted:
             job.parts.registry.promote(version)
     row.update(model_version=version, promoted=job.parts.registry.champion() == version)
-    if row["promoted"] and job.parts.swap is not None:
-        url = job.parts.swap(version, Path(weights), facts)
-        state = state.knowing(served={"url": url, "model_version": version})
+    state = serve_champion(job, state)
     round_overlays(job, state, run_id)
     rounds = (*state.rounds[:-1], row)
     state = replace(state, rounds=rounds)
@@ -203,6 +212,16 @@ def publish(job: Job, state: RunState) -> RunState:
         state = replace(state, stop_reason="all rounds are done")
         return state.at(policies.after(Phase.PUBLISH, job.settings.baselines))
     return state.at(Phase.PLAN, state.round + 1)
+
+
+def serve_champion(job: Job, state: RunState) -> RunState:
+    """Serve the champion, whoever trained it; nothing changes where it is served already."""
+    champion = job.parts.registry.champion()
+    if champion is None or job.parts.swap is None:
+        return state
+    weights = champion_weights(job, champion)
+    url = job.parts.swap(champion, weights, job.parts.registry.card(champion))
+    return state.knowing(served={"url": url, "model_version": champion})
 
 
 def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +237,7 @@ def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, A
         "ap50": row["ap50"],
         "ap": row["ap"],
         "model_version": row["model_version"],
-        "label_version": job.parts.tables.version("labels"),
+        "label_version": state.models[f"final-{state.round}"]["label_version"],
         "record": json.dumps({"metrics": metrics_of(row), "grades": state.facts.get("grades", {})}),
         "at": job.parts.now(),
     }

@@ -108,12 +108,16 @@ def split_random_share(
 ) -> tuple[Ints, Ints]:
     """Spend ``share`` of the budget on random images; return ``(random images, all the others)``.
 
-    The first part is an unbiased sample of the pool, from which label quality and AP are estimated; the
+    The first part is an unbiased sample of the pool, that costs the share on average; from it label quality
+    and AP are estimated. The
     second is what a strategy may choose from.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a number from 0 to 1, got {share}")
     sample = random(pool, minutes * share, rng)
+    dear = float(pool.expected_minutes[sample].sum())
+    if dear > minutes * share and rng.random() >= minutes * share / dear:
+        sample = sample[:0]  # an image dearer than the share is drawn as seldom as it costs more
     rest = np.setdiff1d(np.arange(len(pool), dtype=np.int64), sample)
     return sample, rest
 
