@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from emclean import services
+from emclean.loop.publishing import registered_name
 from emclean.stores.label_studio import LabelStudioClient, read_token
 from emclean.stores.registry import MlflowRegistry
 
@@ -80,7 +81,7 @@ def test_every_round_is_in_mlflow_and_the_champion_in_its_registry(demo):
     workspace, _ = demo
     found = summary(workspace)
     url = services.addresses(workspace).mlflow
-    registry = MlflowRegistry(url, "emclean-deposit")
+    registry = MlflowRegistry(url, registered_name(("deposit",)))
     assert registry.champion() == found["served"]["model_version"]
     assert registry.card(registry.champion())["run"] == "demo-1"
     from mlflow import MlflowClient

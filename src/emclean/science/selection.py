@@ -108,9 +108,8 @@ def split_random_share(
 ) -> tuple[Ints, Ints]:
     """Spend ``share`` of the budget on random images; return ``(random images, all the others)``.
 
-    The first part is an unbiased sample of the pool, that costs the share on average; from it label quality
-    and AP are estimated. The
-    second is what a strategy may choose from.
+    The first part is an unbiased sample of the pool that costs the share on average; from it label quality
+    and AP are estimated. The second is what a strategy may choose from.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a number from 0 to 1, got {share}")
