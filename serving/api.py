@@ -131,17 +131,21 @@ class Service:
             results.append(prediction(found, size, model.categories, names, model.version))
         return results
 
-    def health(self, tell_why: bool) -> schemas.Health:
-        """How this replica does; the reason of a failure is told only to those who may know paths."""
+    def health(self, may_know: bool) -> schemas.Health:
+        """How this replica does; a failure's reason and the model's identity are for those who may know."""
         model, failure = self.holder.current, self.holder.failure
         told = None
         if failure is not None:
-            error = failure["error"] if tell_why else "Send the token to see why."
+            error = failure["error"] if may_know else "Send the token to see why."
             told = schemas.Failure(**{**failure, "error": error})
         status = "no model" if model is None else "degraded" if failure else "ok"
-        version = model.version if model else None
         return schemas.Health(
-            status=status, model_version=version, replica=self.settings.replica, last_failure=told
+            status=status,
+            name=model.name if model and may_know else None,
+            model_version=model.version if model else None,
+            sha256=model.sha256 if model and may_know else None,
+            replica=self.settings.replica,
+            last_failure=told,
         )
 
 
@@ -256,7 +260,9 @@ def _add_detection(api: FastAPI, service: Service) -> None:
         held = service.model()
         metrics = {name: held.card[name] for name in ("ap50", "cost_share", "metrics") if name in held.card}
         return schemas.ModelFacts(
+            name=held.name,
             model_version=held.version,
+            sha256=held.sha256,
             label_revision=held.label_revision,
             family=str(held.detector.spec.family),
             categories=list(held.categories),

@@ -23,7 +23,7 @@ SMOKE_SIDE = 96
 
 @dataclass(frozen=True)
 class Pinned:
-    """One exact version: its name, its file of weights, what the file must hash to, and its model card."""
+    """One exact version: its number, its file of weights, what the file must hash to, and its model card."""
 
     version: str
     weights: str
@@ -37,7 +37,12 @@ class Pinned:
             if not config.get(name):
                 raise ServingError(f"{name} is missing.", "user_config", "Deploy through emclean.")
         card = config.get("card") or {}
-        return Pinned(str(config["version"]), str(config["weights"]), card, str(config.get("sha256", "")))
+        return Pinned(str(config["version"]), str(config["weights"]), card, str(config.get("sha256") or ""))
+
+    @property
+    def name(self) -> str | None:
+        """The name that the model is registered under, where its card says it."""
+        return name_of(self.card)
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,29 @@ class Loaded:
     categories: tuple[str, ...]
     knots: NDArray[np.float64]
     loaded_at: str
+    sha256: str
+
+    @property
+    def name(self) -> str | None:
+        """The name that the model is registered under, where its card says it."""
+        return name_of(self.card)
+
+    def is_same(self, pinned: Pinned) -> bool:
+        """Whether that is this model: numbers begin at 1 under every name, so that they alone say little."""
+        sha256 = pinned.sha256 or _sha256(pinned)
+        return (self.name, self.version, self.sha256) == (pinned.name, pinned.version, sha256)
 
     @property
     def label_revision(self) -> str | None:
         """The revision of the label table that the model was trained on."""
         revision = self.card.get("label_revision")
         return None if revision is None else str(revision)
+
+
+def name_of(card: Mapping[str, Any]) -> str | None:
+    """The card's ``name``: the name in the registry within which version numbers count."""
+    name = card.get("name")
+    return None if name is None else str(name)
 
 
 def calibrate(scores: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,16 +119,16 @@ class ModelHolder:
     def take(self, config: Mapping[str, Any]) -> None:
         """Load, try and swap in the pinned version; on any failure keep the old one and remember why."""
         with self._one_at_a_time:
-            version = str(config.get("version", "?"))
-            if self.current is not None and self.current.version == version:
-                return
             try:
-                self.current = self._try(Pinned.of(config))
+                pinned = Pinned.of(config)
+                if self.current is not None and self.current.is_same(pinned):
+                    return
+                self.current = self._try(pinned)
                 self.failure = None
                 self.swaps += 1
             except Exception as error:  # whatever a file of weights can raise: the replica must go on
                 self.failures += 1
-                attempt = str(config.get("attempt", ""))
+                version, attempt = str(config.get("version", "?")), str(config.get("attempt", ""))
                 failure = {"model_version": version, "error": _describe(error), "at": _now()}
                 self.failure = {**failure, "attempt": attempt}
 
@@ -118,7 +140,7 @@ class ModelHolder:
         return Predictions(found.boxes[order], found.categories[order], scores)
 
     def _try(self, pinned: Pinned) -> Loaded:
-        _check_file(pinned)
+        sha256 = _checked(pinned)
         detector = self._load(pinned.weights)
         n_categories = int(detector.spec.n_categories)
         names = tuple(str(name) for name in pinned.card.get("categories", ()))
@@ -127,24 +149,29 @@ class ModelHolder:
             raise ServingError(
                 f"{n_categories} categories, but the card names {len(names)}.", pinned.weights, fix
             )
-        model = Loaded(pinned.version, detector, pinned.card, names, knots_of(pinned.card), _now())
+        knots = knots_of(pinned.card)
+        model = Loaded(pinned.version, detector, pinned.card, names, knots, _now(), sha256)
         self.detect(model, np.full((SMOKE_SIDE, SMOKE_SIDE), 128, np.uint8))
         return model
 
 
-def _check_file(pinned: Pinned) -> None:
+def _checked(pinned: Pinned) -> str:
+    """The SHA-256 of the weights; refused where another one was promised."""
+    digest = _sha256(pinned)
+    if pinned.sha256 and digest != pinned.sha256:
+        fix = "Fetch it from the registry again."
+        raise ServingError("the file of weights has changed since it was deployed.", pinned.weights, fix)
+    return digest
+
+
+def _sha256(pinned: Pinned) -> str:
     file = Path(pinned.weights)
     if not file.is_file():
         raise ServingError(
             "the file of weights does not exist.", pinned.weights, "Fetch it from the registry."
         )
-    if not pinned.sha256:
-        return
     with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != pinned.sha256:
-        fix = "Fetch it from the registry again."
-        raise ServingError("the file of weights has changed since it was deployed.", pinned.weights, fix)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _describe(error: Exception) -> str:

@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NAME = "Name in the model registry, within which versions count; null where the card names none."
+TOLD = "Told only to those who may use the model."
+
 
 class Answer(BaseModel):
     """An answer that refuses fields nobody documented."""
@@ -46,7 +49,9 @@ class Detections(Answer):
 class ModelFacts(Answer):
     """The answer of ``GET /v1/model``: which model this replica serves."""
 
+    name: str | None = Field(description=NAME)
     model_version: str
+    sha256: str = Field(description="SHA-256 of the file of weights, in hex digits.")
     label_revision: str | None
     family: str
     categories: list[str]
@@ -69,7 +74,9 @@ class Health(Answer):
     """The answer of ``GET /healthz``; ``status`` is ``ok``, ``degraded`` (a swap failed) or ``no model``."""
 
     status: str
+    name: str | None = Field(None, description=f"{NAME} {TOLD}")
     model_version: str | None
+    sha256: str | None = Field(None, description=f"SHA-256 of the file of weights, in hex digits. {TOLD}")
     replica: str
     last_failure: Failure | None = None
 

@@ -25,7 +25,7 @@ async function showModel() {
   try {
     const m = await json(await fetch("v1/model", { headers: headers() }));
     const revision = m.label_revision === null ? "" : `, labels revision ${m.label_revision}`;
-    $("model").textContent = `model version ${m.model_version}${revision}: ${m.categories.join(", ")}`;
+    $("model").textContent = `${m.name ?? "model"} version ${m.model_version}${revision}: ${m.categories.join(", ")}`;
   } catch (error) {
     $("model").textContent = error.message;
   }

@@ -1,18 +1,20 @@
 """The served model on a real Ray Serve: swaps under load, broken versions, uploads that are refused."""
 
+import hashlib
 import io
 import socket
 import struct
 import threading
 import time
 import zlib
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from emclean.distributed.serve import Endpoint, deploy
+from emclean.distributed.serve import Endpoint, deploy, probe
 from emclean.errors import ServingError
 
 pytestmark = pytest.mark.ray
@@ -93,6 +95,24 @@ def test_a_swap_under_load_drops_no_request(served, make_weights):
     model = httpx.get(f"{url}/v1/model").json()
     assert (model["model_version"], model["label_revision"]) == ("2", "4")
     deploy(endpoint, "1", make_weights(1), CARD)  # back, as the registry's "previous" would
+
+
+def test_another_model_with_the_same_number_is_a_swap_too(served, make_weights):
+    endpoint, url = served
+    weights = make_weights(5)
+    assert deploy(endpoint, "1", weights, {"categories": ["vesicle"], "name": "emclean-vesicle"}) == url
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    for path in ["/healthz", "/v1/model"] * 6:  # of both replicas
+        told = httpx.get(f"{url}{path}").json()
+        assert (told["name"], told["model_version"], told["sha256"]) == ("emclean-vesicle", "1", digest)
+    assert httpx.get(f"{url}/v1/model").json()["categories"] == ["vesicle"]
+    deploy(endpoint, "1", make_weights(1), CARD)
+    assert httpx.get(f"{url}/v1/model").json()["name"] is None
+
+
+def test_our_own_serve_may_have_the_port(served):
+    endpoint, url = served
+    probe(replace(endpoint, port=int(url.rsplit(":", 1)[1])))
 
 
 def test_a_broken_version_leaves_the_old_one_serving_and_is_reported(served, tmp_path, make_weights):

@@ -1,6 +1,7 @@
 """The served model's HTTP interface over a fake detector: answers, refusals, swaps, guards."""
 
 import asyncio
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -170,6 +171,60 @@ def test_what_a_version_must_fulfil(holder, config, change, words):
     holder.take({**config, "version": "5", **change})
     assert holder.current.version == "3"
     assert words in holder.failure["error"]
+
+
+def version_of(file: Path, text: str = "2", **card) -> dict:
+    file.write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"version": "3", "weights": str(file), "card": {**CARD, **card}, "sha256": digest}
+
+
+@pytest.mark.parametrize(("text", "card"), [("02", {}), ("2", {"name": "emclean-vesicle"})])
+def test_another_model_of_the_same_number_is_taken(holder, tmp_path, text, card):
+    holder.take(version_of(tmp_path / "other", text, **card))
+    assert (holder.swaps, holder.failure) == (2, None)
+    assert holder.current.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert holder.current.name == card.get("name")
+
+
+def test_the_same_model_is_not_loaded_again(holder, config, tmp_path):
+    before = holder.current
+    holder.take(config)
+    known = version_of(tmp_path / "copy")
+    (tmp_path / "copy").unlink()  # its digest says that nothing needs to be read
+    holder.take(known)
+    assert holder.current is before
+    assert (holder.swaps, holder.failures) == (1, 0)
+
+
+def test_a_number_kept_with_a_file_that_changed_is_another_model(holder, config):
+    Path(config["weights"]).write_text("02")
+    holder.take(config)
+    assert (holder.swaps, holder.current.sha256) == (2, hashlib.sha256(b"02").hexdigest())
+
+
+def test_the_service_tells_which_model_it_is(holder, tmp_path):
+    served = client(holder)
+    digest = hashlib.sha256(b"2").hexdigest()
+    for path in ("/healthz", "/v1/model"):
+        told = served.get(path).json()
+        assert (told["name"], told["model_version"], told["sha256"]) == (None, "3", digest)
+    holder.take(version_of(tmp_path / "other", "02", name="emclean-vesicle"))
+    for path in ("/healthz", "/v1/model"):
+        told = served.get(path).json()
+        assert (told["name"], told["sha256"]) == ("emclean-vesicle", hashlib.sha256(b"02").hexdigest())
+
+
+def test_strangers_learn_neither_name_nor_digest(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMCLEAN_SERVE_TOKEN", "secret")
+    held = ModelHolder(load, predict)
+    config = version_of(tmp_path / "w", name="emclean-vesicle")
+    held.take(config)
+    served = client(held, require_token=True)
+    told = served.get("/healthz").json()
+    assert (told["status"], told["name"], told["sha256"]) == ("ok", None, None)
+    told = served.get("/healthz", headers={"authorization": "Bearer secret"}).json()
+    assert (told["name"], told["sha256"]) == ("emclean-vesicle", config["sha256"])
 
 
 def test_without_a_model_nothing_is_answered_but_health(tmp_path):

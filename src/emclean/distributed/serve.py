@@ -4,6 +4,7 @@ Everything goes through the dashboard's REST interface. A new ``user_config`` re
 which load the next model beside the current one; Serve's own ``serve.run`` would restart them instead.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -22,6 +23,9 @@ from emclean.errors import ServingError
 
 APPLICATION, DEPLOYMENT = "emclean", "Detector"
 _PATH = "/api/serve/applications/"
+
+Identity = tuple[str, str, str]
+"""What makes a served model: its registered name (or nothing), its version, the SHA-256 of its weights."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Endpoint:
         return self.workspace.absolute() / ".emclean" / "serve_token"
 
 
+def probe(endpoint: Endpoint) -> None:
+    """Raise :class:`ServingError` where the service could not listen: another program has its port.
+
+    Where our Ray's Serve listens already, whatever its port, all is well. Nothing is started or changed.
+    """
+    _address(endpoint, _get(endpoint))
+
+
 def deploy(
     endpoint: Endpoint,
     version: str,
@@ -83,7 +95,7 @@ def deploy(
     try:
         _wait(endpoint, url, token, wanted, timeout_s)
     except ServingError:
-        if before is not None and before.get("version") != version:
+        if before is not None and _identity(before) != _identity(wanted):
             _put(endpoint, _config(endpoint, (host, port), before, _get(endpoint)))
         raise
     return url
@@ -132,9 +144,9 @@ def _deployment(endpoint: Endpoint, user_config: Mapping[str, Any]) -> dict[str,
 
 
 def _wait(endpoint: Endpoint, url: str, token: str, wanted: Mapping[str, Any], timeout_s: float) -> None:
-    """Until the application runs and every replica of it has answered with the wanted version."""
+    """Until the application runs and every replica of it has answered with the wanted model."""
     until = time.monotonic() + timeout_s
-    answered: dict[str, str] = {}
+    answered: dict[str, Identity] = {}
     said = "no answer yet"
     while time.monotonic() < until:
         app = _get(endpoint).get("applications", {}).get(APPLICATION, {})
@@ -144,10 +156,11 @@ def _wait(endpoint: Endpoint, url: str, token: str, wanted: Mapping[str, Any], t
         replicas = _replicas(app)
         for _ in range(2 * len(replicas)):
             _ask(url, token, wanted, answered)
-        ready = {name for name, version in answered.items() if version == wanted["version"]}
+        ready = {replica for replica, model in answered.items() if model == _identity(wanted)}
         if app.get("status") == "RUNNING" and len(replicas) >= endpoint.replicas and replicas <= ready:
             return
         time.sleep(0.3)
+    _address(endpoint, _get(endpoint))  # the likelier reason: another program took the port meanwhile
     fix = "Look at its log, or swap again."
     raise ServingError(
         f"not every replica took version {wanted['version']} in time ({said[:300]}).", url, fix
@@ -161,18 +174,31 @@ def _replicas(app: Mapping[str, Any]) -> set[str]:
     return {str(r["replica_id"]) for r in deployment.get("replicas", ()) if r.get("state") == "RUNNING"}
 
 
-def _ask(url: str, token: str, wanted: Mapping[str, Any], answered: dict[str, str]) -> None:
-    """Ask one replica (Serve chooses which) for its version; a failure to take the wanted one is raised."""
+def _ask(url: str, token: str, wanted: Mapping[str, Any], answered: dict[str, Identity]) -> None:
+    """Ask one replica (Serve chooses which) for its model; a failure to take the wanted one is raised."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         health = httpx.get(f"{url}/healthz", headers=headers, timeout=10, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return  # it is still starting
+    if not isinstance(health, dict):
+        return  # another program answers
     failure = health.get("last_failure") or {}
     if failure.get("attempt") == wanted["attempt"]:
         fix = "The version before goes on."
         raise ServingError(f"version {wanted['version']} cannot be served ({failure['error']}).", url, fix)
-    answered[str(health.get("replica"))] = str(health.get("model_version"))
+    told = (health.get("name"), health.get("model_version"), health.get("sha256"))
+    answered[str(health.get("replica"))] = _plain(*told)
+
+
+def _identity(user_config: Mapping[str, Any]) -> Identity:
+    """Which model a configuration means: version numbers alone begin at 1 under every registered name."""
+    name = (user_config.get("card") or {}).get("name")
+    return _plain(name, user_config.get("version"), user_config.get("sha256"))
+
+
+def _plain(name: object, version: object, sha256: object) -> Identity:
+    return str(name or ""), str(version or ""), str(sha256 or "")
 
 
 def _get(endpoint: Endpoint) -> dict[str, Any]:
@@ -225,17 +251,34 @@ def _address(endpoint: Endpoint, details: Mapping[str, Any]) -> tuple[str, int]:
             raise ServingError(
                 f"Serve listens on {host} already, not on {endpoint.host}.", f"port {port}", fix
             )
+        if not _listens(details):
+            fix = (
+                "End that program, or restart Ray (emclean down, emclean up) and set services.serve_port "
+                "(0 takes any free port)."
+            )
+            _free_port(host, port, fix)
         return host, port
-    with socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    fix = "Set services.serve_port to a free port (0 takes any), or end that program."
+    return endpoint.host, _free_port(endpoint.host, endpoint.port, fix)
+
+
+def _listens(details: Mapping[str, Any]) -> bool:
+    """Whether Serve's own proxy has the port, or is about to."""
+    return any(p.get("status") in ("HEALTHY", "STARTING") for p in details.get("proxies", {}).values())
+
+
+def _free_port(host: str, port: int, fix: str) -> int:
+    """The port, or any free one for 0; :class:`ServingError` where nothing can listen on it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((endpoint.host, endpoint.port))
+            trial.bind((host, port))
         except OSError as error:
-            fix = "Choose another one with services.serve_port=PORT (0 takes a free one)."
-            raise ServingError(
-                f"the port cannot be used ({error.strerror}).", f"port {endpoint.port}", fix
-            ) from error
-        return endpoint.host, int(probe.getsockname()[1])
+            taken = error.errno == errno.EADDRINUSE
+            why = "is taken by another program" if taken else f"cannot be used ({error.strerror})"
+            hint = fix if taken else "Set services.serve_host and services.serve_port to what can be used."
+            raise ServingError(f"port {port} of {host} {why}.", "served model", hint) from error
+        return int(trial.getsockname()[1])
 
 
 def _token(endpoint: Endpoint) -> str:
