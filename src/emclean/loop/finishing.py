@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from emclean.loop import blind
+from emclean.loop.asking import answers_so_far, questions_until
 from emclean.loop.job import Job
 from emclean.loop.states import Phase, RunState, write_atomically
 from emclean.report import plots
@@ -114,7 +116,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
             "code version": content["code_version"],
             "seed": content["seed"],
         },
-        notes=_notes(job, content),
+        notes=_notes(job, state, content),
     )
 
 
@@ -146,8 +148,10 @@ def _overlay_figures(job: Job) -> list[Figure]:
     return figures
 
 
-def _notes(job: Job, content: Mapping[str, Any]) -> list[str]:
-    notes = []
+def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
+    asked = questions_until(job, state.round)
+    compared = blind.comparison(asked, answers_so_far(job), job.data.pool.labels)
+    notes = [compared] if compared else []
     if job.settings.expert.kind == "simulated":
         notes.append(
             "The expert is simulated: it answers from a truth file, and its minutes come from the stated "
