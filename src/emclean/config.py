@@ -6,14 +6,28 @@ type, missing file) is collected and raised as one :class:`~emclean.errors.Confi
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from emclean.errors import ConfigError
+
+NoisePreset = Literal["expert_raters", "una", "crowd"]
+"""The presets of planted crowd errors."""
+
+Family = Literal[
+    "compact", "fcos_resnet18", "fcos_resnet34", "fcos_resnet50", "retinanet_resnet18", "retinanet_resnet34",
+    "retinanet_resnet50", "ssdlite", "fasterrcnn_resnet18", "fasterrcnn_resnet50",
+]  # fmt: skip
+"""The detectors that can be built; the loop uses those that :func:`detector_faults` lets through."""
+
+PRETRAINED = "pretrained"
+"""The value of ``detector.init`` that means the shipped weights."""
 
 
 class Section(BaseModel):
@@ -44,7 +58,7 @@ class SimulatedData(Section):
     pool: int = Field(64, ge=4)
     test: int = Field(32, ge=1)
     size: int = Field(256, ge=64)
-    noise: str = "crowd"
+    noise: NoisePreset = "crowd"
 
 
 class Data(Section):
@@ -97,22 +111,22 @@ class Detector(Section):
     """The detector and how long it trains.
 
     ``init`` is ``pretrained`` (the shipped weights), null (from scratch) or a local safetensors file.
-    ``scales`` are the magnifications at which pictures are trained on and searched; empty means chosen from
-    the size of the crowd's boxes. ``steps`` bounds every training within the loop, ``final_steps`` that of
-    the model that is served, ``baseline_steps`` that of floor and ceiling; all end early after ``patience``
-    evaluations on the validation part without gain (0: never).
+    ``scales`` are the magnifications at which pictures are searched, the first also that of training; empty
+    means chosen from the size of the crowd's boxes. ``steps`` bounds every training within the loop,
+    ``final_steps`` that of the model that is served, ``baseline_steps`` that of floor and ceiling; all end
+    early after ``patience`` evaluations on the validation part without gain (0: never).
     """
 
-    family: str = "compact"
-    init: str | None = "pretrained"
-    scales: tuple[float, ...] = ()
+    family: Family = "compact"
+    init: str | None = PRETRAINED
+    scales: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
     steps: int = Field(400, ge=1)
     final_steps: int = Field(800, ge=1)
     baseline_steps: int = Field(2000, ge=1)
     patience: int = Field(5, ge=0)
     eval_every: int = Field(100, ge=1)
     batch: int = Field(8, ge=1)
-    crop: int = Field(256, ge=64)
+    crop: int = Field(256, ge=64, multiple_of=32)
     lr: float = Field(2e-3, gt=0)
     workers: int = Field(1, ge=1)
     use_gpu: bool = False
@@ -148,7 +162,7 @@ class ActiveClean(Section):
     tables: str | None = None
     run: str | None = None
     task: Literal["boxes", "classes"] = "boxes"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     data: Data = Data()
     expert: Expert = Expert()
     budget: Budget = Budget()
@@ -165,6 +179,14 @@ class ActiveClean(Section):
     compute: Literal["ray", "inline"] = "ray"
     wait: Literal["poll", "exit"] = "poll"
     services: Services = Services()
+
+    @field_validator("run")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        """The run names folders, a project and an experiment: nothing that any of them reads as more."""
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+            raise ValueError("not a plain name; use A-Z a-z 0-9 . _ -, at most 80, a letter or digit first")
+        return name
 
     def run_name(self) -> str:
         """The run's name: the given one, or one derived from everything that decides the result."""
@@ -231,47 +253,100 @@ def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> bool:
 def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveClean:
     """Read, merge and check the configuration of ``active_clean``; every fault in one report."""
     values, faults = override(read_yaml(file) if file else {}, overrides)
-    config: ActiveClean | None = None
-    try:
-        config = ActiveClean.model_validate(values)
-    except ValidationError as error:
-        faults += [_fault(entry) for entry in error.errors()]
+    config, wrong = _checked(values)
+    faults += list(wrong.values())
     faults += path_faults(values, Path.cwd())
-    if config is not None:
-        faults += consistency_faults(config)
-    if faults or config is None:
+    faults += [fault for fault in consistency_faults(config) if not wrong.keys() & _keys_named(fault)]
+    if faults:
         raise ConfigError(faults, str(file or "configuration"))
     return config
+
+
+def _checked(values: Mapping[str, Any]) -> tuple[ActiveClean, dict[str, str]]:
+    """The configuration, and the faults by key; a key at fault takes its default, so that checks go on."""
+    try:
+        return ActiveClean.model_validate(values), {}
+    except ValidationError as error:
+        entries = error.errors()
+    wrong = {".".join(str(part) for part in entry["loc"]): _fault(entry) for entry in entries}
+    sound = deepcopy(dict(values))
+    for entry in entries:
+        _drop(sound, entry["loc"])
+    return ActiveClean.model_validate(sound), wrong
+
+
+def _drop(tree: dict[Any, Any], path: Sequence[int | str]) -> None:
+    """Remove what ``path`` leads to (an item of a list takes the list along), and keys that are no text."""
+    if path[1:] and isinstance(tree.get(path[0]), dict):
+        return _drop(tree[path[0]], path[1:])
+    for key in [key for key in tree if key == path[0] or not isinstance(key, str)]:
+        del tree[key]
 
 
 def _fault(entry: Any) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
         return f"{key}: unknown key"
-    return f"{key}: {entry['msg']} (got {entry['input']!r})"
+    return f"{key}: {entry['msg'].removeprefix('Value error, ')} (got {entry['input']!r})"
+
+
+def _keys_named(fault: str) -> set[str]:
+    return set(re.findall(r"\w+(?:\.\w+)*", fault))
 
 
 def consistency_faults(config: ActiveClean) -> list[str]:
-    """Combinations of keys that cannot work together."""
-    faults = []
+    """Combinations of keys that cannot work together, and what can be named but is not there yet."""
     pool, test, expert = config.data.pool, config.data.test, config.expert
-    if config.task == "classes":
-        faults.append("task: 'classes' is not available in this version; use 'boxes'")
-    if pool.images and not pool.crowd:
-        faults.append("data.pool.crowd: needed with data.pool.images (COCO JSON or CSV)")
-    if pool.crowd and not pool.images:
-        faults.append("data.pool.images: needed with data.pool.crowd")
-    if test.images and not test.truth:
-        faults.append("data.test.truth: needed with data.test.images")
-    if pool.images and expert.kind == "simulated" and not expert.truth:
-        faults.append("expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images")
-    if config.baselines and expert.kind == "label_studio" and not expert.truth:
-        faults.append("baselines: the full-expert ceiling needs expert.truth")
-    if expert.kind == "label_studio" and config.label_service == "in_process":
-        faults.append("label_service: people answer in Label Studio; use label_service=label_studio")
-    if config.strategy not in ("random", "uncertainty", "discrepancy"):
-        faults.append(f"strategy: {config.strategy!r} is not available in this version")
-    return faults
+    people, own = expert.kind == "label_studio", bool(pool.images)
+    untold = own and not expert.truth
+    table = (
+        (own and not pool.crowd, "data.pool.crowd: needed with data.pool.images (COCO JSON or CSV)"),
+        (pool.crowd and not own, "data.pool.images: needed with data.pool.crowd"),
+        (test.images and not test.truth, "data.test.truth: needed with data.test.images"),
+        (test.truth and not test.images, "data.test.images: needed with data.test.truth"),
+        (
+            untold and not people,
+            "expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images",
+        ),
+        (
+            expert.truth and not own,
+            "expert.truth: simulated pictures bring their own truth; leave it out, or give data.pool.images",
+        ),
+        (config.baselines and untold and people, "baselines: the full-expert ceiling needs expert.truth"),
+        (
+            people and config.label_service == "in_process",
+            "label_service: people answer in Label Studio; use label_service=label_studio",
+        ),
+        (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
+        (
+            config.strategy not in ("random", "uncertainty", "discrepancy"),
+            f"strategy: {config.strategy!r} is not available in this version",
+        ),
+    )
+    return [fault for broken, fault in table if broken] + detector_faults(config.detector)
+
+
+def detector_faults(detector: Detector) -> list[str]:
+    """Settings of the detector with which no training of the loop could start."""
+    family, batch, workers = detector.family, detector.batch, detector.workers
+    compact = family == "compact"
+    table = (
+        (
+            not compact and not family.startswith(("fcos_", "retinanet_")),
+            f"detector.family: {family!r} cannot weigh labels or ignore areas, which the loop needs; "
+            "use compact, fcos_* or retinanet_*",
+        ),
+        (
+            not compact and detector.init == PRETRAINED,
+            "detector.init: the shipped weights are the compact detector's; "
+            f"with {family!r} use detector.init=null or a local file",
+        ),
+        (
+            batch < workers,
+            f"detector.batch: {batch} crops are too few for {workers} workers; give at least one to each",
+        ),
+    )
+    return [fault for broken, fault in table if broken]
 
 
 PATH_KEYS = ("data.pool.images", "data.pool.crowd", "data.test.images", "data.test.truth", "expert.truth")
@@ -279,19 +354,43 @@ PATH_KEYS = ("data.pool.images", "data.pool.crowd", "data.test.images", "data.te
 
 def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
     """Paths that do not exist, or that are relative where the job's folder is a temporary copy."""
+    workspace, init = values.get("workspace") or "workspace", _look_up(values, "detector.init")
+    faults = [_workspace_fault(workspace, here), _init_fault(init, here)]
+    faults += [_path_fault(key, _look_up(values, key), here) for key in PATH_KEYS]
+    return [fault for fault in faults if fault is not None]
+
+
+def _workspace_fault(value: Any, here: Path) -> str | None:
+    # one slash: what is left of a URI that went through a Path
+    if isinstance(value, str) and re.match(r"[\w+.-]{2,}:/", value):
+        return f"workspace: {value!r} is a URI; give a folder that every node reaches (tables may be a URI)"
+    return _relative_fault("workspace", value, here)
+
+
+def _init_fault(value: Any, here: Path) -> str | None:
+    if not isinstance(value, str) or value == PRETRAINED:
+        return None
+    if fault := _relative_fault("detector.init", value, here):
+        return fault
+    if (here / value).is_file():
+        return None
+    fix = f"use {PRETRAINED}, null or a local safetensors file"
+    return f"detector.init: {str(here / value)!r} is not a file; {fix}"
+
+
+def _path_fault(key: str, value: Any, here: Path) -> str | None:
+    if not isinstance(value, str) or "://" in value:
+        return None
+    if fault := _relative_fault(key, value, here):
+        return fault
+    return None if (here / value).exists() else f"{key}: {str(here / value)!r} does not exist"
+
+
+def _relative_fault(key: str, value: Any, here: Path) -> str | None:
     uploaded = "working_dir_files" in here.parts
-    faults = []
-    for key in ("workspace", *PATH_KEYS):
-        value = _look_up(values, key) or ("workspace" if key == "workspace" else None)
-        if not isinstance(value, str) or "://" in value:
-            continue
-        if uploaded and not Path(value).is_absolute():
-            faults.append(
-                f"{key}: {value!r} is relative inside an uploaded working directory; use an absolute path"
-            )
-        elif key != "workspace" and not (here / value).exists():
-            faults.append(f"{key}: {str(here / value)!r} does not exist")
-    return faults
+    if not uploaded or not isinstance(value, str) or Path(value).is_absolute():
+        return None
+    return f"{key}: {value!r} is relative inside an uploaded working directory; use an absolute path"
 
 
 def _look_up(values: Any, key: str) -> Any:

@@ -1,8 +1,20 @@
+from typing import get_args
+
 import pytest
 import yaml
 
-from emclean.config import load
+from emclean.config import PRETRAINED, Family, NoisePreset, load
 from emclean.errors import ConfigError
+from emclean.models import spec
+from emclean.science.noise import PRESETS
+
+
+def faults_of(*overrides: str) -> tuple[str, ...]:
+    try:
+        load(None, overrides)
+    except ConfigError as error:
+        return error.faults
+    return ()
 
 
 def test_every_key_has_a_default() -> None:
@@ -13,7 +25,7 @@ def test_all_faults_come_in_one_report(tmp_path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, ["bogus=1", "budget.rounds=many", "data.pool.images=/does/not/exist", "no-equals"])
     report = str(caught.value)
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.faults) == 6  # the folder also lacks its labels and its truth
     for part in ("bogus: unknown key", "budget.rounds", "/does/not/exist", "'no-equals': expected key=value"):
         assert part in report
     assert caught.value.exit_code == 2
@@ -49,14 +61,127 @@ def test_the_run_is_named_after_what_decides_its_result() -> None:
     assert load(None, ["run=mine"]).run_name() == "mine"
 
 
+IMAGES = ("data.pool.images=.", "data.pool.crowd=.")
+
+
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        (["data.pool.images=."], "data.pool.crowd: needed"),
-        (["expert.kind=label_studio", "label_service=in_process"], "people answer in Label Studio"),
-        (["data.pool.images=.", "data.pool.crowd=."], "expert.truth: the simulated expert needs"),
+        (["data.pool.images=.", "expert.truth=."], "data.pool.crowd: needed"),
+        (["data.pool.crowd=."], "data.pool.images: needed"),
+        (["expert.kind=label_studio", "label_service=in_process"], "label_service: people answer"),
+        ([*IMAGES], "expert.truth: the simulated expert needs"),
+        (["expert.truth=."], "expert.truth: simulated pictures bring their own"),
+        (["expert.truth=.", "expert.kind=label_studio"], "expert.truth: simulated pictures bring their own"),
+        (["data.test.truth=."], "data.test.images: needed with data.test.truth"),
+        (["data.test.images=."], "data.test.truth: needed with data.test.images"),
+        ([*IMAGES, "expert.kind=label_studio", "baselines=true"], "baselines: the full-expert ceiling"),
+        (["detector.batch=2", "detector.workers=3"], "detector.batch: 2 crops are too few for 3 workers"),
+        (["detector.family=fcos_resnet18"], "detector.init: the shipped weights are the compact detector's"),
+        (["strategy=paper"], "strategy: 'paper' is not available"),
+        (["task=classes"], "task: 'classes' is not available"),
     ],
 )
 def test_combinations_that_cannot_work_are_named(overrides, fault) -> None:
-    with pytest.raises(ConfigError, match=fault):
-        load(None, overrides)
+    (found,) = faults_of(*overrides)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        (
+            "data.simulate.noise=loud",
+            "data.simulate.noise: Input should be 'expert_raters', 'una' or 'crowd'",
+        ),
+        ("seed=-1", "seed: Input should be greater than or equal to 0 (got -1)"),
+        ("detector.family=yolo", "detector.family: Input should be 'compact', 'fcos_resnet18'"),
+        ("detector.crop=100", "detector.crop: Input should be a multiple of 32 (got 100)"),
+        ("detector.scales=[1, 0]", "detector.scales.1: Input should be greater than 0 (got 0)"),
+        ("detector.scales=[-0.5]", "detector.scales.0: Input should be greater than 0 (got -0.5)"),
+        ("detector.scales=[.nan]", "detector.scales.0: "),
+        ("detector.scales=[.inf]", "detector.scales.0: "),
+        ("workspace=s3://bucket/ws", "workspace: 's3://bucket/ws' is a URI; give a folder"),
+        ("workspace=s3:/bucket/ws", "workspace: 's3:/bucket/ws' is a URI; give a folder"),
+    ],
+)
+def test_values_that_cannot_work_are_named(override, fault) -> None:
+    (found,) = faults_of(override)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".a", "-a", "a b", "ü", "''", '"a\\n"', "a" * 81])
+def test_a_run_that_is_not_a_plain_name_is_refused(name) -> None:
+    (found,) = faults_of(f"run={name}")
+    assert found.startswith("run: not a plain name; use")
+
+
+@pytest.mark.parametrize("name", ["a", "Demo-1", "0.5_b", "a" * 80])
+def test_plain_run_names_pass(name) -> None:
+    assert load(None, [f"run={name!r}"]).run == name
+
+
+@pytest.mark.parametrize("init", ["missing.safetensors", "pretraned", ".", "s3://bucket/w.safetensors", "''"])
+def test_an_init_that_is_no_file_is_refused(init, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (found,) = faults_of(f"detector.init={init}")
+    assert found.startswith(f"detector.init: '{tmp_path}")
+    assert found.endswith("is not a file; use pretrained, null or a local safetensors file")
+
+
+def test_every_kind_of_init_passes(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.safetensors").touch()
+    for init in (PRETRAINED, "null", "w.safetensors", str(tmp_path / "w.safetensors")):
+        assert faults_of(f"detector.init={init}") == ()
+    assert faults_of("detector.family=retinanet_resnet50", "detector.init=w.safetensors") == ()
+
+
+def test_a_relative_init_is_refused_in_an_uploaded_folder(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "working_dir_files" / "package"
+    folder.mkdir(parents=True)
+    (folder / "w.safetensors").touch()
+    monkeypatch.chdir(folder)
+    (found,) = faults_of(f"workspace={tmp_path}", "detector.init=w.safetensors")
+    assert found.startswith("detector.init: 'w.safetensors' is relative")
+
+
+def test_families_and_presets_are_those_that_exist() -> None:
+    assert get_args(Family) == spec.FAMILIES
+    assert set(get_args(NoisePreset)) == set(PRESETS)
+    assert PRETRAINED == spec.PRETRAINED
+
+
+@pytest.mark.parametrize("family", spec.FAMILIES)
+def test_families_that_cannot_weigh_targets_are_refused(family) -> None:
+    faults = faults_of(f"detector.family={family}", "detector.init=null")
+    refused = f"detector.family: {family!r} cannot weigh labels"
+    assert [fault.startswith(refused) for fault in faults] == [True] * (
+        not spec.DetectorSpec(family).weighs_targets
+    )
+
+
+def test_combinations_are_checked_beside_wrong_values() -> None:
+    faults = faults_of("seed=-1", "bogus=1", "detector.scales=[0, 0]", "expert.truth=.", "workspace=s3://b/w")
+    assert len(faults) == 6
+    assert any(fault.startswith("expert.truth: simulated pictures") for fault in faults)
+
+
+def test_a_key_at_fault_is_not_blamed_twice() -> None:
+    (found,) = faults_of("data.pool.images=5", "data.pool.crowd=.")
+    assert found.startswith("data.pool.images: Input should be a valid string")
+
+
+def test_a_section_that_is_a_value_is_one_fault() -> None:
+    (found,) = faults_of("detector=5")
+    assert found.startswith("detector: Input should be a valid")
+
+
+def test_people_may_label_simulated_pictures_and_tables_may_be_a_uri() -> None:
+    assert faults_of("expert.kind=label_studio", "baselines=true", "tables=s3://bucket/tables") == ()
+
+
+def test_keys_that_are_no_names_are_faults() -> None:
+    faults = faults_of("detector={1: 2, 2020-01-01: 3, null: 4}", "seed=2020-01-01")
+    assert len(faults) == 4
+    assert sum("Keys should be strings" in fault for fault in faults) == 3
