@@ -104,6 +104,7 @@ def expert_program(
         "pace": expert.pace,
         "seed": config.seed,
         "log": folder / "expert.jsonl",
+        "with-parent": os.getpid(),  # a job that is killed cannot end it
         **{name.replace("_", "-"): value for name, value in config.cost.model_dump().items()},
     }
     line = [sys.executable, "-m", "emclean.simulated_expert", "--watch"]
@@ -169,6 +170,7 @@ def _compute(
         return compute, None
     at = config.services
     endpoint = serve.Endpoint(joined.dashboard, workspace, at.serve_host, at.serve_port)
+    serve.probe(endpoint)  # a taken port is told before hours of work, not after
     return compute, lambda version, weights, card: serve.deploy(endpoint, version, weights, card)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from emclean.loop.job import Job
-from emclean.models.spec import DetectorSpec, FitJob, FitResult, Schedule
+from emclean.models.spec import PRETRAINED, DetectorSpec, FitJob, FitResult, Schedule
 from emclean.types import Floats, Labels, Predictions, Target
 
 TYPICAL_SIDE = 32.0
@@ -73,8 +73,13 @@ def fit_job(job: Job, training: Training) -> FitJob:
         schedule,
         training.seed,
         out=str(job.workspace / "models" / "unnamed"),
-        init=settings.init,
+        init=_start(settings.init),
     )
+
+
+def _start(init: str | None) -> str | None:
+    """Where training starts from; a file by its full path, because workers run in folders of their own."""
+    return init if init is None or init == PRETRAINED else str(Path(init).absolute())
 
 
 def fit(job: Job, trainings: Sequence[Training]) -> list[FitResult]:
