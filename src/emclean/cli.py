@@ -88,6 +88,11 @@ def _add_results(commands: Any) -> None:
     command = _new(commands, "report", report, "Print where a run's report is, or open it in the browser.")
     command.add_argument("run", metavar="RUN", nargs="?", help="the run's name (default: the newest)")
     command.add_argument("--open", action="store_true", help="open it in the browser")
+    text = "Write a run's labels as they stand to a COCO JSON file, with where each of them comes from."
+    command = _new(commands, "export", export, text)
+    command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
+    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file to write")
+    command.add_argument("--tables", metavar="URI", help="the run's tables (default: as it was submitted)")
     text = "Let a simulated expert answer Label Studio's tasks from a truth file."
     command = _new(commands, "expert", expert, text)
     command.add_argument("--truth", type=Path, required=True, help="the right labels (COCO JSON or CSV)")
@@ -272,6 +277,25 @@ def report(given: argparse.Namespace) -> int:
 
         webbrowser.open(file.as_uri())
     return 0
+
+
+def export(given: argparse.Namespace) -> int:
+    """Write a run's labels to a file."""
+    from emclean.loop.export import export_run
+    from emclean.stores.tables import Tables
+
+    place = given.tables or _tables_of(given.workspace.absolute(), given.run)
+    print(export_run(Tables(place), given.run, given.out))
+    return 0
+
+
+def _tables_of(workspace: Path, run: str) -> str:
+    """Where the run's tables are: as its kept configuration says, else in the workspace."""
+    import yaml
+
+    submitted = workspace / "runs" / run / SUBMITTED
+    kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
+    return str(kept.get("configuration", {}).get("tables") or workspace / "tables")
 
 
 def expert(given: argparse.Namespace) -> int:

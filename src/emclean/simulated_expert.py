@@ -5,13 +5,14 @@
 
 It opens the unanswered tasks in the labelling order, looks at the suggestions of each, answers, and notes
 what a person would have spent. An answer depends on the seed and the task's key alone; sending it again
-changes nothing. It waits while Label Studio is away, and ends on SIGTERM or, without ``--watch``, when no
-task is left.
+changes nothing. It waits while Label Studio is away, and ends on SIGTERM, with ``--with-parent`` when the
+program that started it is gone, or, without ``--watch``, when no task is left.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -43,6 +44,9 @@ from emclean.types import AnsweredBox, Labels, Suggestion
 
 PREFIX = "emclean"
 """Without a named project, all whose title starts so are answered."""
+
+LOOK_S = 0.5
+"""In a wait, seconds from one look at the parent process to the next."""
 
 _UNANSWERED = (
     task_filter("total_annotations", "equal", "Number", 0),
@@ -87,7 +91,8 @@ class Options:
 
     ``project`` is a title, or empty for every project that starts with ``emclean``; ``pace`` the share of the
     simulated time that is really waited (0: none); ``limit`` the most tasks to answer; ``watch`` goes on
-    when no task is left; ``patience_s`` how long Label Studio may be away; ``log`` a JSON-lines file.
+    when no task is left; ``patience_s`` how long Label Studio may be away; ``log`` a JSON-lines file;
+    ``parent`` the process id of the program without which there is nothing to do (None: none).
     """
 
     project: str = ""
@@ -100,6 +105,7 @@ class Options:
     poll_s: float = 1.0
     patience_s: float = 600.0
     log: Path | None = None
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -188,18 +194,28 @@ class Expert:
             if not busy and not self._options.watch:
                 break
             if not busy:
-                self._stop.wait(self._options.poll_s)
+                self._wait(self._options.poll_s)
         return self.work
 
     def _over(self) -> bool:
         limit = self._options.limit
-        return self._stop.is_set() or (limit is not None and self.work.answered >= limit)
+        return self._told_to_end() or (limit is not None and self.work.answered >= limit)
+
+    def _told_to_end(self) -> bool:
+        """Whether there was a signal, or the parent is gone: its children then have another parent."""
+        parent = self._options.parent
+        return self._stop.is_set() or (parent is not None and os.getppid() != parent)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._told_to_end() and (left := end - time.monotonic()) > 0:
+            self._stop.wait(min(left, LOOK_S))
 
     def _wait_for(self, error: Unanswered, since: float) -> None:
         if time.monotonic() - since > self._options.patience_s:
             raise error
         self._say(f"Label Studio is away, waiting: {error}")
-        self._stop.wait(max(self._options.poll_s, 1.0))
+        self._wait(max(self._options.poll_s, 1.0))
 
     def _round(self) -> bool:
         """Answer what is open now; tell whether anything was."""
@@ -232,8 +248,8 @@ class Expert:
             self._say(f"task {key} is left open: the truth file has no picture {task['data']['name']}")
             return
         given = reply(task, truth, self._options)
-        self._stop.wait(given.seconds * self._options.pace)
-        if not self._stop.is_set():
+        self._wait(given.seconds * self._options.pace)
+        if not self._told_to_end():
             self._send(task, key, given)
 
     def _send(self, task: Mapping[str, Any], key: str, given: Reply) -> None:
@@ -289,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="stop after so many tasks")
     add("--poll", type=float, default=1.0, help="seconds between looks when there is nothing to do")
     add("--log", type=Path, help="write what each answer cost to this JSON-lines file")
+    add("--with-parent", type=int, metavar="PID", help="end when this process, which started it, is gone")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--watch", action="store_true", help="go on until SIGTERM")
     end.add_argument("--until-idle", action="store_true", help="end when no task is left (the default)")
@@ -306,6 +323,7 @@ def _options(given: argparse.Namespace) -> Options:
         watch=given.watch,
         poll_s=given.poll,
         log=given.log,
+        parent=given.with_parent,
     )
 
 

@@ -164,6 +164,31 @@ def test_it_gives_up_when_nobody_is_there_for_long(truth):
             run(client, Truth.load(truth), Options(patience_s=0.0))
 
 
+def test_it_ends_with_the_program_that_started_it(truth, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("a.b.c")
+    place = ["--url", "http://127.0.0.1:9", "--token-file", str(token), "--truth", str(truth), "--watch"]
+    line = [sys.executable, "-u", "-m", "emclean.simulated_expert", *place]
+    code = (
+        "import os, subprocess, sys, time; "
+        f"child = subprocess.Popen([*{line!r}, f'--with-parent={{os.getpid()}}']); "
+        "print(child.pid, flush=True); time.sleep(300)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    try:
+        assert "Label Studio is away" in parent.stdout.readline()
+        parent.kill()
+        said, _ = parent.communicate(timeout=30)  # the expert holds the same pipe: it ends with the expert
+    except subprocess.TimeoutExpired:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        parent.kill()
+        parent.wait()
+    assert "0 tasks answered" in said
+
+
 def test_faults_end_with_the_right_code(label_studio, truth, tmp_path, capsys):
     token = tmp_path / "token"
     token.write_text("a.b.c")

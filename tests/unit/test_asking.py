@@ -161,3 +161,41 @@ def test_the_simulated_expert_answers_as_its_seed_and_the_key_say(job):
 
 def test_full_minutes_of_the_pool(job):
     assert full_minutes(job) == pytest.approx(3 * (5 + 14) / 60)
+
+
+def test_a_part_of_a_merged_label_descends_from_it(job):
+    left, right = (10.0, 10.0, 19.0, 30.0), (21.0, 10.0, 30.0, 30.0)
+    seen = (60.0, 60.0, 70.0, 70.0)
+    shown = [
+        Suggestion("crowd-a", left, "deposit", 0.9, "merged", "two objects"),
+        Suggestion("crowd-a.1", right, "deposit", 0.9, "merged", "two objects"),
+        Suggestion("seen-3", seen, "deposit", 0.9, "missed", "no label"),
+    ]
+    asking.save_plan(
+        job, 0, [asking.make_question(job, "a", 0, shown, at_random=True, blind=False, value=1.0)]
+    )
+    asking.push(job, 0)
+    given = job.parts.service.answer(
+        "run/a/0", [AnsweredBox(s.box, "deposit", s.suggestion_id) for s in shown]
+    )
+    asking.pull(job, 0)
+    table = job.parts.tables.read("labels")
+    rows = [r for r in table.to_pylist() if r["source"] == "expert" and r["instance_id"]]
+    by_box = {(r["x1"], r["y1"]): r for r in rows}
+    assert by_box[10.0, 10.0]["instance_id"] == "crowd-a"
+    assert by_box[21.0, 10.0]["parent_id"] == "crowd-a"
+    assert by_box[60.0, 60.0]["parent_id"] is None
+    told = label_events.lineage(table, by_box[21.0, 10.0]["instance_id"], "a")
+    assert (told[0]["instance_id"], told[0]["source"]) == ("crowd-a", "crowd")
+    # the label itself may be gone when the answer is edited; its parts still descend from it
+    job.parts.service.edit(given.annotation_id, [])
+    asking.pull(job, 0)
+    job.parts.service.edit(given.annotation_id, [AnsweredBox(right, "deposit", "crowd-a.1")])
+    asking.pull(job, 0)
+    (label,) = expert_labels(job)["a"].ids
+    events = job.parts.tables.read("labels")
+    assert {r["source"] for r in label_events.lineage(events, label, "a")} == {"crowd", "expert"}
+
+
+def test_a_label_whose_own_name_looks_like_a_part_is_itself():
+    assert asking._instances(["x.1", "y.1", "z.1", "seen-0"], {"x.1", "x", "y"}) == {"x.1": "x.1", "y.1": "y"}

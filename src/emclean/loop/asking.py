@@ -1,7 +1,7 @@
 """Asking the expert: the plan of a round, pushing it, and taking in the answers, each safe to repeat."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -161,12 +161,23 @@ def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence
             image_id,
             standing.get(image_id, Labels.empty()),
             answer,
-            instances={name: name for name in shown if not name.startswith("seen-")},
+            instances=_instances(shown, label_events.instance_ids(table, image_id)),
             categories=categories,
             round_=round_number(answer.key),
             run=job.run,
         )
     job.parts.tables.append("labels", events)
+
+
+def _instances(shown: Sequence[str], known: Set[str]) -> dict[str, str]:
+    """The instance that each suggestion showed: itself, or for a part (``<label>.1``) the label it is of.
+
+    A suggestion of something that no label speaks of showed none. ``known`` are the image's instances, also
+    those that were deleted since the question was asked.
+    """
+    stems = {name: name.rpartition(".") for name in shown}
+    parts = {n: stem for n, (stem, _, place) in stems.items() if place.isdecimal() and stem in known}
+    return parts | {name: name for name in shown if name in known}
 
 
 def close(job: Job, round_: int, brought: Pull) -> None:

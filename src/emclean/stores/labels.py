@@ -288,6 +288,12 @@ def expert_images(table: pa.Table) -> set[str]:
     return set(table.filter(pc.and_(whole, expert))["image_id"].to_pylist())
 
 
+def instance_ids(table: pa.Table, image_id: str) -> set[str]:
+    """Every instance that the image ever had, also the deleted ones."""
+    of_image = table.filter(pc.equal(table["image_id"], image_id))
+    return set(of_image["instance_id"].to_pylist()) - {WHOLE_IMAGE}
+
+
 def lineage(table: pa.Table, instance_id: str, image_id: str | None = None) -> list[Row]:
     """Every event of an instance and of the instances it came from, oldest first."""
     if image_id is not None:

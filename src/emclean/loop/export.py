@@ -1,0 +1,88 @@
+"""The labels of a run as they stand, written to a file that other programs read."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from emclean.errors import DataError
+from emclean.stores import labels as label_events
+from emclean.stores.formats import coco
+from emclean.stores.tables import Tables
+from emclean.types import ImageRecord, Labels
+
+Naming = Callable[[str, str], str]
+
+
+def export_run(tables: Tables, run: str, file: Path) -> Path:
+    """Write a run's labels as COCO JSON from its tables alone; return the file's path.
+
+    The categories are those that its label events name, in the order of their first mention.
+    """
+    rows = tables.read("images", where={"run": run, "part": "pool"}).to_pylist()
+    if not rows:
+        fix = "Check the run's name and the workspace (see emclean status); tables elsewhere need --tables."
+        raise DataError(f"no images of a run '{run}' are in these tables.", tables.root, fix)
+    events = tables.read("labels", columns=["seq", "category"], where={"run": run}).sort_by("seq")
+    categories = [name for name in dict.fromkeys(events["category"].to_pylist()) if name is not None]
+    return write_coco(tables, run, [_record(row) for row in rows], categories, file)
+
+
+def write_coco(
+    tables: Tables, run: str, records: Sequence[ImageRecord], categories: Sequence[str], file: Path
+) -> Path:
+    """Write the labels of these images as they stand, as COCO JSON with lineage; return the file's path.
+
+    ``info.label_revision`` is the version of the table ``labels``: read at that version, it gives the same
+    file again. A label's id is its instance's, after the image's id where several images use that one.
+    """
+    version = tables.version("labels")
+    table = tables.read("labels", version=version, where={"run": run})
+    name = _naming(table)
+    export = coco.Export(
+        images=sorted(records, key=lambda record: record.name),
+        labels={i: _named(i, own, name) for i, own in label_events.current(table, categories).items()},
+        categories=categories,
+        lineage=_lineage(table, name),
+        label_revision=str(version),
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coco.write(file, export)
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be written: {error.strerror}.", str(file), "Check path and rights."
+        ) from error
+    return file
+
+
+def _record(row: dict[str, Any]) -> ImageRecord:
+    return ImageRecord(**{name: row[name] for name in ImageRecord.__dataclass_fields__})
+
+
+def _naming(table: pa.Table) -> Naming:
+    """How instances are called in the file, where every id may stand once only."""
+    pairs = set(zip(table["image_id"].to_pylist(), table["instance_id"].to_pylist(), strict=True))
+    uses = Counter(instance for _, instance in pairs)
+    return lambda image, instance: f"{image}/{instance}" if uses[instance] > 1 else instance
+
+
+def _named(image: str, labels: Labels, name: Naming) -> Labels:
+    ids = tuple(name(image, instance) for instance in labels.ids)
+    return Labels(labels.boxes, labels.categories, ids, labels.annotators)
+
+
+def _lineage(table: pa.Table, name: Naming) -> dict[str, coco.Lineage]:
+    """The last word on each standing label: who said it, when and why, and from which label it came."""
+    return {
+        name(row["image_id"], row["instance_id"]): coco.Lineage(
+            source=row["source"],
+            annotator=row["annotator"],
+            at=row["at"].isoformat(timespec="seconds"),
+            reason=row["reason"],
+            parent=name(row["image_id"], row["parent_id"]) if row["parent_id"] else "",
+        )
+        for row in label_events.standing(table).to_pylist()
+    }
