@@ -112,7 +112,7 @@ class Bench:
         return Bench(every.take(outside), every.take(inside), read(data, "val.truth", folder), folder)
 
     def steps_in(self, candidate: Candidate, seconds: float) -> int:
-        """How many steps fit into ``seconds``: ten more steps cost so much more, once the libraries are warm."""
+        """How many steps fit into ``seconds``, by what ten more cost once the libraries are warm."""
         times = []
         for steps in (2, 2, 12):
             out = self.folder / f"trial-{time.monotonic_ns()}"
