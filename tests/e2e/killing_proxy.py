@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -15,7 +16,8 @@ class KillingProxy:
     """
 
     def __init__(self, upstream: str) -> None:
-        self._armed: tuple[str, str, int] | None = None
+        self._armed: tuple[str, str, int, Callable[[], bool]] | None = None
+        self._one_at_a_time = threading.Lock()  # a job and its expert call at the same time
         self.kills: list[str] = []
         proxy = self
 
@@ -53,18 +55,23 @@ class KillingProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
-    def arm(self, call: str, when: str, pid: int) -> None:
-        """Kill the process around the next call whose ``METHOD path`` holds ``call``."""
-        self._armed = (call, when, pid)
+    def arm(self, call: str, when: str, pid: int, only_if: Callable[[], bool] = lambda: True) -> None:
+        """Kill the process around the next call whose ``METHOD path`` holds ``call``, while ``only_if``."""
+        with self._one_at_a_time:
+            self._armed = (call, when, pid, only_if)
 
     def kill(self, call: str, when: str) -> bool:
         """Kill if this is the call and the moment."""
-        if self._armed is None or self._armed[0] not in call or self._armed[1] != when:
-            return False
-        os.kill(self._armed[2], signal.SIGKILL)
-        self.kills.append(f"{when} {call}")
-        self._armed = None
-        return True
+        with self._one_at_a_time:
+            if self._armed is None or self._armed[1] != when:
+                return False
+            wanted, _, pid, only_if = self._armed
+            if wanted not in call or not only_if():
+                return False
+            os.kill(pid, signal.SIGKILL)
+            self.kills.append(f"{when} {call}")
+            self._armed = None
+            return True
 
     def close(self) -> None:
         """End the proxy."""

@@ -1,7 +1,12 @@
 """A job that is killed again and again ends with the labels of one that was not, and asks nothing twice."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +22,28 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 KILLS = 10
 INLINE = ("compute=inline", "serve=false")
+TWO_ROUNDS = "budget={rounds: 2, seed_images: 4, share_of_full: 0.9}"
+
+IMPORT = "/import"
+PULL = "was_cancelled"
+"""Of the job and its simulated expert only the job, and only in a pull, asks whether a task was skipped."""
+
+APPEND, RANDOM = "append", "random"
+
+MOMENTS = [
+    RANDOM,
+    (IMPORT, "before"),
+    (IMPORT, "after"),
+    RANDOM,
+    (PULL, "before"),
+    (PULL, "after"),
+    APPEND,
+    RANDOM,
+    APPEND,
+    RANDOM,
+]
+"""Around calls, between the append of the answers' label events and the saving of the state, or at
+random, in this order."""
 
 
 def final_labels(workspace: Path, run: str) -> dict[str, list[list[float]]]:
@@ -34,37 +61,100 @@ def tasks_of(label_studio: server.ServerProcess, run: str) -> list[dict]:
         return list(client.tasks(int(project["id"]), [], ("id", "data", "annotations")))
 
 
+class Killer:
+    """Starts the job of one run, kills it at a chosen moment, and remembers where it was then."""
+
+    def __init__(self, program: Program, run: str, proxy: KillingProxy) -> None:
+        self.program, self.run, self.proxy = program, run, proxy
+        self.rng = np.random.default_rng(0)
+        self.seconds = iter(self.rng.uniform(2, 7, MOMENTS.count(RANDOM)).tolist())
+        self.at: list[tuple[str, str]] = []
+
+    def where(self) -> tuple[str, int]:
+        """The phase and round that the saved state names."""
+        file = self.program.workspace / "runs" / self.run / "state.json"
+        if not file.exists():
+            return "INGEST", 0
+        state = json.loads(file.read_text(encoding="utf-8"))
+        return str(state["phase"]), int(state["round"])
+
+    def label_commits(self) -> int:
+        """How many commits the table of label events has."""
+        return len(list((self.program.workspace / "tables" / "labels" / "_delta_log").glob("*.json")))
+
+    def kill(self, moment: tuple[str, str] | str) -> None:
+        """Start the job and kill it at the moment; fails when it ended before."""
+        said = self.program.log.stat().st_size if self.program.log.exists() else 0
+        job = self.program.start(f"run={self.run}")
+        try:
+            if isinstance(moment, tuple):
+                wanted = ("PUSH", 0) if moment[0] == IMPORT else None
+                self.proxy.arm(*moment, job.pid, lambda: self._is_at(wanted))
+            elif moment == APPEND:
+                self._kill_after_append(job)
+            else:
+                # from its first word on: what comes before is the loading of libraries
+                wait_for(lambda: self.program.log.stat().st_size > said, job)
+                time.sleep(next(self.seconds))
+                job.kill()
+            code = job.wait(timeout=300)
+        finally:
+            job.kill()
+            job.wait()
+        assert code == -9, f"the job ended with {code} before kill {len(self.at) + 1}: {self.program.said()}"
+        self.at.append((str(moment), "{} {}".format(*self.where())))
+
+    def _is_at(self, wanted: tuple[str, int] | None) -> bool:
+        return self.where() == wanted if wanted else self.where()[0] == "WAIT"
+
+    def _kill_after_append(self, job: "subprocess.Popen[bytes]") -> None:
+        """Kill right after answers became label events; the state must not have been saved since."""
+        before, place = self._next_append(job)
+        time.sleep(float(self.rng.uniform(0, 0.02)))
+        job.kill()
+        job.wait()
+        assert self.label_commits() > before, f"no answer was taken in: {self.program.said()}"
+        assert self.where() == place, "the state was saved before the kill"
+
+    def _next_append(self, job: "subprocess.Popen[bytes]") -> tuple[int, tuple[str, int]]:
+        """Wait for the next answers that are taken in; how many commits there were before, and where."""
+        while True:
+            wait_for(lambda: self.where()[0] == "WAIT", job)
+            before, place = self.label_commits(), self.where()
+            wait_for(lambda n=before, then=place: self.label_commits() > n or self.where() != then, job)
+            if self.where() == place or job.poll() is not None:  # else there was nothing left to take in
+                return before, place
+
+
+def wait_for(there: Callable[[], bool], job: "subprocess.Popen[bytes]") -> None:
+    """Wait until something is there, as long as the job lives."""
+    while not there() and job.poll() is None:
+        time.sleep(0.005)
+
+
 def test_ten_kills_change_nothing(tmp_path, label_studio):
-    calm = Program(tmp_path / "calm", *SMALL, *INLINE, *at(label_studio))
+    assert len(MOMENTS) == KILLS
+    calm = Program(tmp_path / "calm", *SMALL, *INLINE, *at(label_studio), TWO_ROUNDS)
     assert calm.run("run=calm") == 0, calm.said()
 
     proxy = KillingProxy(label_studio.url)
-    torn = Program(tmp_path / "torn", *SMALL, *INLINE, *at(label_studio, proxy.url))
-    rng = np.random.default_rng(0)
-    moments = [
-        ("/import", "before"),
-        ("/import", "after"),
-        ("GET /api/tasks", "before"),
-        ("GET /api/tasks", "after"),
-    ]
-    killed = 0
+    torn = Program(tmp_path / "torn", *SMALL, *INLINE, *at(label_studio, proxy.url), TWO_ROUNDS)
+    killer = Killer(torn, "torn", proxy)
     try:
-        while killed < KILLS:
-            job = torn.start("run=torn")
-            if killed < len(moments):
-                proxy.arm(*moments[killed], job.pid)
-            else:
-                time.sleep(float(rng.uniform(6, 14)))
-                job.kill()
-            if job.wait(timeout=300) == 0:
-                break
-            killed += 1
+        for moment in MOMENTS:
+            killer.kill(moment)
         assert torn.run("run=torn") == 0, torn.said()
     finally:
         proxy.close()
+        print(*killer.at, *proxy.kills, sep="\n")
 
-    assert len(proxy.kills) == len(moments)
-    assert killed >= len(moments) + 2, "the job ended before it could be killed often enough"
+    assert len(killer.at) == KILLS
+    assert [kill.split(" ")[:2] for kill in proxy.kills] == [
+        ["before", "POST"],
+        ["after", "POST"],
+        ["before", "GET"],
+        ["after", "GET"],
+    ]
     assert final_labels(torn.workspace, "torn") == final_labels(calm.workspace, "calm")
     tasks = tasks_of(label_studio, "torn")
     keys = Counter(task["data"]["key"] for task in tasks)
@@ -72,5 +162,47 @@ def test_ten_kills_change_nothing(tmp_path, label_studio):
     assert [len(task["annotations"]) for task in tasks] == [1] * len(tasks)
     taken = Tables(str(torn.workspace / "tables")).read("answers").to_pylist()
     assert {row["annotation_id"] for row in taken} == {t["annotations"][0]["id"] for t in tasks}
+    assert len(taken) == len(tasks)
     rounds = [row["cost"]["images"] for row in torn.summary("torn")["rounds"]]
+    assert len(rounds) == 3
     assert rounds == [row["cost"]["images"] for row in calm.summary("calm")["rounds"]]
+
+
+def answer_as_a_person(program: Program, label_studio: server.ServerProcess, run: str) -> str:
+    """Let the simulated expert answer all open tasks of a run; return what it printed."""
+    (truth,) = (program.workspace / "simulated").glob("*/pool.truth.json")
+    line = [sys.executable, "-m", "emclean.simulated_expert", "--until-idle"]
+    line += ["--url", label_studio.url, "--token-file", str(label_studio.credentials)]
+    line += ["--truth", str(truth), "--project", f"emclean {run}"]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_job_that_does_not_wait_goes_on_when_people_have_answered(tmp_path, label_studio):
+    people = ("expert.kind=label_studio", "wait=exit", "run=people")
+    job = Program(tmp_path / "people", *SMALL, *INLINE, *at(label_studio), *people)
+    assert job.run() == 0, job.said()
+    first = job.summary("people")
+    assert (first["status"], first["rounds"]) == ("waiting", [])
+    asked = tasks_of(label_studio, "people")
+    assert [task["annotations"] for task in asked] == [[]] * 4
+
+    assert job.run() == 0, job.said()  # nobody has answered yet: nothing is asked twice
+    assert job.summary("people")["status"] == "waiting"
+    assert len(tasks_of(label_studio, "people")) == 4
+
+    statuses = []
+    while "finished" not in statuses and len(statuses) < 3:  # one round after the seed
+        assert "0 tasks answered" not in answer_as_a_person(job, label_studio, "people")
+        assert job.run() == 0, job.said()
+        statuses.append(job.summary("people")["status"])
+    assert statuses == ["waiting", "finished"]
+    tasks = tasks_of(label_studio, "people")
+    assert [len(task["annotations"]) for task in tasks] == [1] * len(tasks)
+    last = job.summary("people")
+    assert [row["round"] for row in last["rounds"]] == [0, 1]
+    assert last["rounds"][-1]["cost"]["images"] == len(tasks)
+    lead = [task["annotations"][0]["lead_time"] for task in tasks]
+    assert last["rounds"][-1]["cost"]["minutes"] == pytest.approx(sum(lead) / 60)
