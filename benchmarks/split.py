@@ -3,7 +3,8 @@
     python benchmarks/split.py $EMCLEAN_DATA/bccd workspace/bccd-split --share 0.35 --seed 0
 
 Reads ``crowd.coco.json`` and ``truth.coco.json`` of the folder and writes ``pool.crowd.json``,
-``pool.truth.json`` and ``test.truth.json``. Images of one ``group`` stay together; an image without a group is one of its own.
+``pool.truth.json`` and ``test.truth.json``. Images of one ``group`` stay together; an image without a
+group is one of its own.
 """
 
 import argparse
