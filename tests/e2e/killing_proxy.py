@@ -39,6 +39,12 @@ class KillingProxy:
                 if proxy.kill(call, "after"):
                     self.close_connection = True
                     return
+                try:
+                    self.pass_on(answer)
+                except ConnectionError:  # the caller was killed meanwhile
+                    self.close_connection = True
+
+            def pass_on(self, answer: httpx.Response) -> None:
                 self.send_response(answer.status_code)
                 self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
                 self.send_header("Content-Length", str(len(answer.content)))
@@ -69,7 +75,7 @@ class KillingProxy:
             if wanted not in call or not only_if():
                 return False
             os.kill(pid, signal.SIGKILL)
-            self.kills.append(f"{when} {call}")
+            self.kills.append(f"{when} {call.partition('?')[0]}")
             self._armed = None
             return True
 
