@@ -62,7 +62,6 @@ def fit_job(job: Job, training: Training) -> FitJob:
         lr=settings.lr,
         eval_every=min(settings.eval_every, training.steps),
         patience=settings.patience if check else 0,
-        scales=spec.scales[:1],
     )
     return FitJob(
         spec,
