@@ -59,18 +59,21 @@ def accuracy(calibrator: Calibrator | None, cases: list[Scene]) -> float:
     return float(np.concatenate(hits).mean())
 
 
+@pytest.mark.slow
 def test_learning_from_the_expert_beats_the_rules(calibrator: Calibrator, unseen: list[Scene]) -> None:
     assert calibrator.calibrated
     assert accuracy(calibrator, unseen) > accuracy(None, unseen) + 0.02
     assert accuracy(calibrator, unseen) > 0.85
 
 
+@pytest.mark.slow
 def test_five_images_are_enough_not_to_be_worse(unseen: list[Scene]) -> None:
     few = fitted(scenes(13, 5, n_categories=2))
     assert few.calibrated
     assert accuracy(few, unseen) > accuracy(None, unseen) - 0.02
 
 
+@pytest.mark.slow
 def test_probabilities_mean_what_they_say(calibrator: Calibrator, unseen: list[Scene]) -> None:
     posterior, known = [], []
     for case in unseen:
@@ -85,6 +88,7 @@ def test_probabilities_mean_what_they_say(calibrator: Calibrator, unseen: list[S
     assert sum(gaps) < 0.05  # expected calibration error
 
 
+@pytest.mark.slow
 def test_the_asked_precision_holds_on_held_out_images(calibrator: Calibrator, unseen: list[Scene]) -> None:
     limits = thresholds(calibrator.observations, precision=0.95)
     seen = outcome(calibrator, unseen)
@@ -98,6 +102,7 @@ def test_the_asked_precision_holds_on_held_out_images(calibrator: Calibrator, un
         assert seen.right[mine].mean() >= 0.88, kind
 
 
+@pytest.mark.slow
 def test_safe_corrections_raise_label_f1(calibrator: Calibrator, unseen: list[Scene]) -> None:
     limits = thresholds(calibrator.observations)
     truths = [c.truth for c in unseen]
@@ -108,6 +113,7 @@ def test_safe_corrections_raise_label_f1(calibrator: Calibrator, unseen: list[Sc
     assert after.recall > before.recall
 
 
+@pytest.mark.slow
 def test_models_that_fail_on_a_whole_image_do_not_condemn_its_labels(
     calibrator: Calibrator, unseen: list[Scene]
 ) -> None:
@@ -120,6 +126,7 @@ def test_models_that_fail_on_a_whole_image_do_not_condemn_its_labels(
         assert "deleted" not in [c.event for c in correct(labels, said, limits).changes]
 
 
+@pytest.mark.slow
 def test_a_calibrator_survives_json_and_pickle(calibrator: Calibrator, unseen: list[Scene]) -> None:
     rows = features(unseen[0].evidence)
     for copy in (
@@ -133,6 +140,7 @@ def test_a_calibrator_survives_json_and_pickle(calibrator: Calibrator, unseen: l
         assert thresholds(copy.observations) == thresholds(calibrator.observations)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_calibrator() -> None:
     cases = scenes(14, 2)
     assert fitted(cases).to_dict() == fitted(cases).to_dict()
