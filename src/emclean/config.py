@@ -70,7 +70,11 @@ class Data(Section):
 
 
 class Expert(Section):
-    """Who answers: people in Label Studio, or a simulated expert with a truth file and set slips."""
+    """Who answers: people in Label Studio, or a simulated expert with a truth file and set slips.
+
+    A task that people had open for more than ``longest_task_s`` seconds was left open in a pause: it counts
+    as that much.
+    """
 
     kind: Literal["label_studio", "simulated"] = "simulated"
     truth: str | None = None
@@ -78,6 +82,7 @@ class Expert(Section):
     jitter: float = Field(0.0, ge=0, le=1)
     rubber_stamp: float = Field(0.0, ge=0, le=1)
     pace: float = Field(0.0, ge=0)
+    longest_task_s: float = Field(1800.0, gt=0)
 
 
 class Budget(Section):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from emclean.loop.cleaning import expert_labels
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested
 from emclean.loop.job import Job, Parts, RunData
-from emclean.loop.selecting import full_minutes
+from emclean.loop.spending import dearer, full_minutes, spent, spent_until
 from emclean.stores import labels as label_events
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.tables import Tables
@@ -45,10 +46,10 @@ def job(tmp_path):
     return made
 
 
-def planned(job, images, round_=0, blind=False):
+def planned(job, images, round_=0, blind=False, minutes=0.0):
     shown = [Suggestion(f"crowd-{i}", BOX, "deposit", 0.7, "shifted", "why") for i in images]
     questions = [
-        asking.make_question(job, i, round_, [s], at_random=True, blind=blind, value=1.0)
+        asking.make_question(job, i, round_, [s], at_random=True, blind=blind, value=1.0, minutes=minutes)
         for i, s in zip(images, shown, strict=True)
     ]
     asking.save_plan(job, round_, questions)
@@ -143,7 +144,7 @@ def test_the_cost_counts_what_was_touched(job):
     job.parts.service.answer("run/a/0", [moved, AnsweredBox((50.0, 50.0, 70.0, 70.0), "deposit")])
     job.parts.service.skip("run/b/0")
     asking.pull(job, 0)
-    cost = asking.spent(job, asking.answers_so_far(job), questions)
+    cost = spent(job, asking.annotations_so_far(job), questions)
     assert (cost.images, cost.added, cost.moved, cost.deleted, cost.verified) == (2, 1, 1, 0, 0)
     assert cost.minutes == pytest.approx((5 + 14 + 6 + 5) / 60)
 
@@ -199,3 +200,57 @@ def test_a_part_of_a_merged_label_descends_from_it(job):
 
 def test_a_label_whose_own_name_looks_like_a_part_is_itself():
     assert asking._instances(["x.1", "y.1", "z.1", "seen-0"], {"x.1", "x", "y"}) == {"x.1": "x.1", "y.1": "y"}
+
+
+def people(job, **expert):
+    """The same job with people at work, whose minutes are Label Studio's."""
+    settings = job.settings.model_copy(
+        update={"expert": job.settings.expert.model_copy(update={"kind": "label_studio", **expert})}
+    )
+    return replace(job, settings=settings)
+
+
+def test_every_annotators_time_counts_and_the_image_once(job):
+    job = people(job)
+    planned(job, ["a"])
+    asking.push(job, 0)
+    job.parts.service.answer("run/a/0", [], lead_time_s=30.0)
+    job.parts.service.answer("run/a/0", [], lead_time_s=90.0, annotator="another")
+    asking.pull(job, 0)
+    cost = spent_until(job, 0)
+    assert (cost.images, cost.minutes) == (1, pytest.approx(2.0))
+
+
+def test_a_pause_counts_as_the_longest_task(job):
+    job = people(job, longest_task_s=60.0)
+    planned(job, ["a"])
+    asking.push(job, 0)
+    job.parts.service.answer("run/a/0", [], lead_time_s=3600.0)
+    asking.pull(job, 0)
+    assert spent_until(job, 0).minutes == pytest.approx(1.0)
+
+
+def test_answers_dearer_than_planned_make_the_plan_dearer(job):
+    assert dearer(job, 0) == 1.0
+    planned(job, ["a", "b", "c"], minutes=5 / 60)
+    asking.push(job, 0)
+    drawn = [AnsweredBox((50.0, 50.0, 70.0, 70.0), "deposit")] * 2
+    for image in "abc":
+        job.parts.service.answer(f"run/{image}/0", drawn)  # opened, one deleted, two drawn
+    asking.pull(job, 0)
+    paid = (5 + 2 + 2 * 14) / 60
+    assert dearer(job, 0) == pytest.approx((3 * paid + 3 * 5 / 60) / (6 * 5 / 60))
+
+
+def test_a_changed_answer_to_an_earlier_round_is_taken_in(job):
+    planned(job, ["a"])
+    asking.push(job, 0)
+    first = job.parts.service.answer("run/a/0", [AnsweredBox(BOX, "deposit", "crowd-a")])
+    asking.pull(job, 0)
+    planned(job, ["b"], round_=1)
+    asking.push(job, 1)
+    job.parts.service.edit(first.annotation_id, [])
+    asking.pull(job, 1)
+    assert len(expert_labels(job)["a"]) == 1
+    asking.pull_edits(job, 1)
+    assert len(expert_labels(job)["a"]) == 0

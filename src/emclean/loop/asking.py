@@ -12,17 +12,21 @@ import numpy as np
 from emclean.errors import LabelServiceError
 from emclean.loop.job import Job
 from emclean.loop.states import write_atomically
-from emclean.science import cost, expert
+from emclean.science import expert
 from emclean.stores import labels as label_events
-from emclean.types import Answer, AnsweredBox, Cost, Ints, Labels, Pull, Suggestion, TaskSpec
+from emclean.types import Answer, AnsweredBox, Ints, Labels, Pull, Suggestion, TaskSpec
 
 
 @dataclass(frozen=True)
 class Question:
-    """One planned task as it is kept on disk: what is asked, whether drawn at random, and what is shown."""
+    """One planned task as it is kept on disk: what is asked, whether drawn at random, and what is shown.
+
+    ``minutes`` is what the answer was expected to cost when it was planned.
+    """
 
     task: TaskSpec
     at_random: bool
+    minutes: float = 0.0
 
 
 def plan_file(job: Job, round_: int) -> Path:
@@ -31,7 +35,7 @@ def plan_file(job: Job, round_: int) -> Path:
 
 
 def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggestion], **kind: Any) -> Question:
-    """The question about one image; ``kind`` holds ``at_random``, ``blind`` and ``value``."""
+    """The question about one image; ``kind`` holds ``at_random``, ``blind``, ``value`` and ``minutes``."""
     at_random, blind = bool(kind["at_random"]), bool(kind["blind"])
     task = TaskSpec(
         key=f"{job.run}/{image_id}/{round_}",
@@ -40,7 +44,7 @@ def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggesti
         blind=blind,
         value=float(kind["value"]),
     )
-    return Question(task, at_random)
+    return Question(task, at_random, float(kind.get("minutes", 0.0)))
 
 
 def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
@@ -53,6 +57,7 @@ def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
             "blind": q.task.blind,
             "value": q.task.value,
             "at_random": q.at_random,
+            "minutes": q.minutes,
         }
         for q in questions
     ]
@@ -66,7 +71,7 @@ def load_plan(job: Job, round_: int) -> list[Question]:
         shown = tuple(Suggestion(**{**s, "box": tuple(s["box"])}) for s in row["suggestions"])
         image = job.data.record(row["image_id"])
         task = TaskSpec(row["key"], image, shown, "image", row["blind"], row["value"])
-        questions.append(Question(task, row["at_random"]))
+        questions.append(Question(task, row["at_random"], row["minutes"]))
     return questions
 
 
@@ -129,12 +134,12 @@ def _suggestion_row(s: Suggestion) -> dict[str, Any]:
 
 
 def pull(job: Job, round_: int) -> Pull:
-    """Fetch every answer of the run so far and write what is new into the tables. Safe to repeat.
+    """Fetch the answers to a round's questions and write what is new into the tables. Safe to repeat.
 
     Label events are written before the answers that caused them, so that a crash between the two only means
     that the same events are offered, and left out, once more.
     """
-    questions = {q.task.key: q for q in questions_until(job, round_)}
+    questions = {q.task.key: q for q in load_plan(job, round_)}
     brought = job.parts.service.pull(sorted(questions))
     known = _known_versions(job)
     fresh = [a for a in brought.answers if (a.key, a.annotation_id, a.updated_at) not in known]
@@ -178,6 +183,13 @@ def _instances(shown: Sequence[str], known: Set[str]) -> dict[str, str]:
     stems = {name: name.rpartition(".") for name in shown}
     parts = {n: stem for n, (stem, _, place) in stems.items() if place.isdecimal() and stem in known}
     return parts | {name: name for name in shown if name in known}
+
+
+def pull_edits(job: Job, round_: int) -> None:
+    """Fetch what was changed since in answers to the questions of earlier rounds."""
+    for earlier in range(round_):
+        if plan_file(job, earlier).exists():
+            pull(job, earlier)
 
 
 def close(job: Job, round_: int, brought: Pull) -> None:
@@ -243,8 +255,16 @@ def _answer_row(box: AnsweredBox) -> dict[str, Any]:
 
 def answers_so_far(job: Job) -> dict[str, Answer]:
     """The answer that counts for each task of this run, from the tables."""
+    return label_events.newest(annotations_so_far(job))
+
+
+def annotations_so_far(job: Job) -> list[Answer]:
+    """Every annotation of this run's tasks as it was last saved, from the tables; a task may have several."""
     rows = job.parts.tables.read("answers", where={"run": job.run}).to_pylist()
-    return label_events.newest([_answer(row) for row in rows])
+    last: dict[tuple[str, int], Answer] = {}
+    for answer in sorted(map(_answer, rows), key=lambda a: label_events.when(a.updated_at)):
+        last[answer.key, answer.annotation_id] = answer
+    return list(last.values())
 
 
 def _answer(row: Mapping[str, Any]) -> Answer:
@@ -256,27 +276,7 @@ def _answer(row: Mapping[str, Any]) -> Answer:
     return Answer(boxes=boxes, **{name: row[name] for name in names})
 
 
-def spent(job: Job, answers: Mapping[str, Answer], questions: Sequence[Question]) -> Cost:
-    """What the answers to these questions cost.
-
-    Minutes are Label Studio's lead time where people answer, and the stated cost model's where the expert is
-    simulated. A skipped task costs its opening.
-    """
-    people = job.settings.expert.kind == "label_studio"
-    costs = [_cost_of(job, q, answers[q.task.key], people) for q in questions if q.task.key in answers]
-    return cost.total(costs)
-
-
-def _cost_of(job: Job, question: Question, answer: Answer, people: bool) -> Cost:
-    shown, answered, origin = _side_by_side(question.task, answer, job.data.categories)
-    made = cost.Changes(0, 0, 0, 0) if answer.skipped else cost.changes(shown, answered, origin)
-    priced = cost.cost(made, job.cost_model)
-    if people and answer.lead_time_s is not None:
-        return Cost(1, *made, minutes=answer.lead_time_s / 60.0)
-    return priced
-
-
-def _side_by_side(task: TaskSpec, answer: Answer, categories: Sequence[str]) -> tuple[Labels, Labels, Ints]:
+def side_by_side(task: TaskSpec, answer: Answer, categories: Sequence[str]) -> tuple[Labels, Labels, Ints]:
     """What was shown, what was answered, and for each answered box the shown one it came from (or -1)."""
     index = {name: i for i, name in enumerate(categories)}
     place = {s.suggestion_id: i for i, s in enumerate(task.suggestions)}
@@ -307,7 +307,7 @@ def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:
     """What the simulated expert says to one task; the draw depends on the seed and the task's key alone."""
     slips = job.settings.expert
     truth = (job.data.truth or {}).get(task.image.image_id, Labels.empty())
-    shown, _, _ = _side_by_side(task, Answer(task.key, 0, 0, "", ""), job.data.categories)
+    shown, _, _ = side_by_side(task, Answer(task.key, 0, 0, "", ""), job.data.categories)
     answered = expert.answer(
         truth,
         None if task.blind else shown,

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from emclean.loop.asking import answers_so_far, questions_until, spent
 from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
 from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
-from emclean.loop.selecting import full_minutes
+from emclean.loop.spending import full_minutes, spent_until
 from emclean.loop.states import RunState
 from emclean.science import evaluation, scores
 from emclean.types import Cost, Labels, Predictions
@@ -42,7 +41,7 @@ def test_truth(job: Job) -> dict[str, Labels]:
 
 def round_row(job: Job, round_: int, weights: str) -> dict[str, Any]:
     """One entry of ``rounds`` in the summary: cost so far, label quality, AP50 with its interval."""
-    cost = spent(job, answers_so_far(job), questions_until(job, round_))
+    cost = spent_until(job, round_)
     row: dict[str, Any] = {"round": round_, "cost": cost_entry(cost, full_minutes(job))}
     row["labels"] = label_entry(job, standing_labels(job))
     found = test_detection(job, weights)

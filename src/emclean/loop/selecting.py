@@ -1,49 +1,29 @@
 """Choosing what to ask in a round, and what to show with each question."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from emclean.loop import policies
-from emclean.loop.asking import Question, answers_so_far, make_question, questions_until, spent
-from emclean.loop.cleaning import Judged, expert_labels, judge
+from emclean.loop.asking import Question, make_question, questions_until
+from emclean.loop.cleaning import Judged, judge
 from emclean.loop.job import Job
+from emclean.loop.spending import budget_minutes, dearer, spent_until
 from emclean.loop.states import RunState
 from emclean.science import selection
-from emclean.science.grading import image_score
+from emclean.science.grading import ImageScore, image_score
 from emclean.types import GRADES, Suggestion, Verdicts
 
 SHOW = 0.5
 """A missed object or a spurious label is shown as a suggestion when it is more likely there than not."""
 
 
-def full_minutes(job: Job) -> float:
-    """Expert minutes that labelling the whole pool from nothing would cost.
-
-    The number of objects is the truth file's where there is one; with people it is estimated as the crowd's
-    count times how many objects the expert found per crowd box so far.
-    """
-    ids = job.data.ids()
-    if job.data.truth is not None:
-        return job.cost_model.full(len(ids), sum(len(job.data.truth.get(i, ())) for i in ids))
-    crowd = {i: len(labels) for i, labels in job.data.pool.labels.items()}
-    expert = expert_labels(job)
-    seen = sum(crowd.get(i, 0) for i in expert)
-    ratio = sum(len(labels) for labels in expert.values()) / seen if seen else 1.0
-    return job.cost_model.full(len(ids), sum(crowd.values()) * ratio)
-
-
-def budget_minutes(job: Job) -> float:
-    """The expert minutes that may be spent in this run."""
-    budget = job.settings.budget
-    return budget.minutes if budget.minutes is not None else budget.share_of_full * full_minutes(job)
-
-
 def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     """The questions of the round that ``state`` is in, or none and the reason to stop."""
     judged = judge(job, state, state.round - 1)
     asked = {q.task.image.image_id for q in questions_until(job, state.round - 1)}
-    pool = _pool(job, judged, asked)
+    pool = _pool(job, judged, asked, dearer(job, state.round - 1))
     if state.round == 0:
         return _questions(job, state.round, judged, [(i, True) for i in _seed(job, pool)]), ""
     spending = _spending(job, state)
@@ -68,8 +48,7 @@ def _seed(job: Job, pool: selection.Pool) -> list[str]:
 
 
 def _spending(job: Job, state: RunState) -> policies.Spending:
-    done = questions_until(job, state.round - 1)
-    used = spent(job, answers_so_far(job), done).minutes
+    used = spent_until(job, state.round - 1).minutes
     return policies.Spending(budget_minutes(job), used, job.settings.budget.rounds - state.round + 1)
 
 
@@ -80,17 +59,23 @@ def _gain(pool: selection.Pool) -> float | None:
     return float((pool.discrepancy / np.maximum(pool.expected_minutes, 1e-9)).max())
 
 
-def _pool(job: Job, judged: Judged, asked: set[str]) -> selection.Pool:
-    """The images that were never asked about, in numbers."""
+def _pool(job: Job, judged: Judged, asked: set[str], factor: float) -> selection.Pool:
+    """The images that were never asked about, in numbers; ``factor`` corrects their expected minutes."""
     left = [i for i in job.data.ids() if i not in asked]
-    scores = {i: image_score(judged.evidence[i], judged.verdicts[i], job.cost_model) for i in left}
+    scores = {i: _score(job, judged, i) for i in left}
+    blind = job.settings.budget.blind_share
+    minutes = [(1 - blind) * scores[i].expected_minutes + blind * scores[i].blank_minutes for i in left]
     return selection.Pool(
         tuple(left),
         np.array([scores[i].discrepancy for i in left]),
         np.array([scores[i].uncertainty for i in left]),
         np.array([len(judged.evidence[i].labels) for i in left], dtype=np.int64),
-        np.array([scores[i].expected_minutes for i in left]),
+        factor * np.array(minutes),
     )
+
+
+def _score(job: Job, judged: Judged, image_id: str) -> ImageScore:
+    return image_score(judged.evidence[image_id], judged.verdicts[image_id], job.cost_model)
 
 
 def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[tuple[str, bool]]:
@@ -109,17 +94,25 @@ def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[tuple[str
     """The questions about the chosen images; a share of them, drawn at random, is blind."""
     draws = job.rng("blind", round_).random(len(chosen))
     return [
-        make_question(
+        _question(
             job,
-            image_id,
-            round_,
-            suggestions(job, judged, image_id),
+            judged,
+            (image_id, round_),
             at_random=at_random,
             blind=bool(draws[place] < job.settings.budget.blind_share),
             value=float(len(chosen) - place),
         )
         for place, (image_id, at_random) in enumerate(chosen)
     ]
+
+
+def _question(job: Job, judged: Judged, about: tuple[str, int], **kind: Any) -> Question:
+    """The question about an image in a round, with what its answer will probably cost."""
+    image_id, round_ = about
+    score = _score(job, judged, image_id)
+    minutes = score.blank_minutes if kind["blind"] else score.expected_minutes
+    shown = suggestions(job, judged, image_id)
+    return make_question(job, image_id, round_, shown, minutes=minutes, **kind)
 
 
 def suggestions(job: Job, judged: Judged, image_id: str) -> list[Suggestion]:

@@ -113,6 +113,7 @@ def wait(job: Job, state: RunState) -> RunState:
             left = mine.intersection(brought.open)
             job.parts.console.progress("answers", len(mine) - len(left), len(mine), since)
             if not left:
+                asking.pull_edits(job, state.round)
                 asking.close(job, state.round, brought)
                 _somebody_answered(job)
                 return state.at(Phase.CLEAN)
