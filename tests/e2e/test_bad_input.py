@@ -12,6 +12,7 @@ from PIL import Image
 
 from emclean.imaging import simulate
 from emclean.stores.label_studio import server
+from emclean.stores.tables import Tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -46,7 +47,18 @@ def pool(folder):
     content["annotations"].append({**good, "id": 9100, "image_id": 102, "bbox": [10, 10, 30, 30]})
     crowd = folder / "crowd.json"
     crowd.write_text(json.dumps(content))
-    return images, crowd, written.pool_truth
+    return images, crowd, truth_with(folder, written.pool_truth, "deep.tif", second["id"])
+
+
+def truth_with(folder, pool_truth, name, twin):
+    """The truth file with one more image, which shows the same as its twin."""
+    content = json.loads(pool_truth.read_text())
+    content["images"].append({"id": 102, "file_name": name, "width": 128, "height": 128})
+    boxes = [row for row in content["annotations"] if row["image_id"] == twin]
+    content["annotations"] += [{**row, "id": 9200 + n, "image_id": 102} for n, row in enumerate(boxes)]
+    truth = folder / "truth.json"
+    truth.write_text(json.dumps(content))
+    return truth
 
 
 def test_bad_pictures_and_labels_are_set_aside_and_counted(tmp_path):
@@ -58,6 +70,9 @@ def test_bad_pictures_and_labels_are_set_aside_and_counted(tmp_path):
     for part in ("truncated.png", "outside", "area", "77", "id"):
         assert part in said, said
     assert job.summary("bad")["set_aside"] == 6
+    assert "9 pool images" in said  # eight good ones and the one of 16 bits
+    used = Tables(str(job.workspace / "tables")).read("images", where={"part": "pool"}).to_pylist()
+    assert {row["name"]: row["bit_depth"] for row in used}["deep.tif"] == 16
     report = (job.workspace / "runs" / "bad" / "report.html").read_text()
     assert "truncated.png" in report
 
