@@ -4,7 +4,7 @@ Nothing here is kept between steps but weights and predictions, both found again
 a later step needs (verdicts for the selection, targets for the training) is derived anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,17 +38,24 @@ class Judged:
 
 def standing_labels(job: Job) -> dict[str, Labels]:
     """The labels of every pool image as they stand now."""
-    table = job.parts.tables.read("labels", where={"run": job.run})
-    current = label_events.current(table, job.data.categories)
+    current, _ = _current(job)
     return {image_id: current.get(image_id, Labels.empty()) for image_id in job.data.ids()}
 
 
 def expert_labels(job: Job) -> dict[str, Labels]:
     """The labels of the images that an expert has answered."""
-    table = job.parts.tables.read("labels", where={"run": job.run})
-    answered = label_events.expert_images(table)
-    current = label_events.current(table, job.data.categories)
+    current, answered = _current(job)
     return {image_id: current.get(image_id, Labels.empty()) for image_id in sorted(answered)}
+
+
+def _current(job: Job) -> tuple[Mapping[str, Labels], Set[str]]:
+    """The labels as they stand and the images that an expert has answered, read once per table version."""
+
+    def read() -> tuple[Mapping[str, Labels], Set[str]]:
+        table = job.parts.tables.read("labels", where={"run": job.run})
+        return label_events.current(table, job.data.categories), label_events.expert_images(table)
+
+    return job.remembered("labels", job.parts.tables.version("labels"), read)
 
 
 def crowd_labels(job: Job) -> dict[str, Labels]:
@@ -176,11 +183,7 @@ def judge(job: Job, state: RunState, round_: int) -> Judged:
     The newest judgement is kept in memory, for as long as the labels stay as they are.
     """
     key = (round_, job.parts.tables.version("labels"))
-    if key not in job.memory:
-        job.memory.clear()
-        job.memory[key] = _judge(job, state, round_)
-    judged: Judged = job.memory[key]
-    return judged
+    return job.remembered("judged", key, lambda: _judge(job, state, round_))
 
 
 def _judge(job: Job, state: RunState, round_: int) -> Judged:

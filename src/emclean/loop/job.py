@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from emclean.science.cost import CostModel
 from emclean.seams import LabelService, Registry, Tracker
 from emclean.stores.tables import Tables
 from emclean.types import ImageRecord, Labels
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,14 @@ class Job:
     def cost_model(self) -> CostModel:
         """The stated cost model in seconds."""
         return CostModel(**self.settings.cost.model_dump())
+
+    def remembered(self, name: str, key: object, make: Callable[[], Kept]) -> Kept:
+        """What ``make`` returns, made once for as long as ``key`` stays the same; only the newest is kept."""
+        if name not in self.memory or self.memory[name][0] != key:
+            self.memory.pop(name, None)  # the old one must not stand beside the new one
+            self.memory[name] = key, make()
+        kept: Kept = self.memory[name][1]
+        return kept
 
     def rng(self, purpose: str, round_: int = 0) -> np.random.Generator:
         """A generator for one purpose and round: no draw depends on how many were made before it."""

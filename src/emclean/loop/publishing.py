@@ -84,7 +84,8 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     """Whether a new model may take the champion's place, and why.
 
     It is turned down only when it is worse beyond noise: when the paired bootstrap interval of the AP50
-    difference on the validation part lies wholly below zero.
+    difference on the validation part lies wholly below zero. A champion of another run is compared on
+    pictures that it was not trained on, as long as there are any.
     """
     champion = job.parts.registry.champion()
     if champion is None:
@@ -93,7 +94,7 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     if not any(len(labels) for labels in held.values()):
         return True, "no validation object to compare on"
     old = str(champion_weights(job, champion))
-    names = sorted(held)
+    names, known = unseen(held, job.parts.registry.card(champion).get("trained_on", ()))
     truth = [held[i] for i in names]
     both = [
         evaluation.detection(truth, [found[i] for i in names], len(job.data.categories))
@@ -103,7 +104,15 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     words = (
         f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(names)} images"
     )
-    return evaluation.not_worse(difference), f"{words} against version {champion}"
+    return evaluation.not_worse(difference), f"{words} against version {champion}{known}"
+
+
+def unseen(held: Mapping[str, Labels], trained_on: Sequence[str]) -> tuple[list[str], str]:
+    """The images that a champion was not trained on; all and a remark where none of those has an object."""
+    fresh = [i for i in sorted(held) if i not in set(trained_on)]
+    if any(len(held[i]) for i in fresh):
+        return fresh, ""
+    return sorted(held), ", which was trained on these images"
 
 
 def card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def publish(job: Job, state: RunState) -> RunState:
     weights = state.models[f"final-{state.round}"]["weights"]
     row = dict(state.rounds[-1])
     run_id = log_round(job, state, row)
-    facts = card(job, state, row)
+    facts = {**card(job, state, row), "trained_on": sorted(targets(job, state))}
     version = job.parts.registry.register(model_key(job, state.round, weights), Path(weights), facts, run_id)
     if job.parts.registry.champion() != version:
         promoted, why = gate(job, state, weights)
