@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -324,8 +325,12 @@ def consistency_faults(config: ActiveClean) -> list[str]:
         ),
         (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
         (
-            config.strategy not in ("random", "uncertainty", "discrepancy"),
+            config.strategy == "gain",
             f"strategy: {config.strategy!r} is not available in this version",
+        ),
+        (
+            config.strategy == "objectlab" and find_spec("cleanlab") is None,
+            "strategy: 'objectlab' needs cleanlab; install it with: pip install 'emclean[rivals]'",
         ),
     )
     return [fault for broken, fault in table if broken] + detector_faults(config.detector)

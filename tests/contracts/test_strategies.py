@@ -1,10 +1,11 @@
 """What every selection strategy promises; a new one is tested by being in ``STRATEGIES``."""
 
-import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from emclean.science.rivals import RIVALS
 from emclean.science.selection import STRATEGIES, Pool, Strategy
 
 
@@ -18,6 +19,7 @@ def pool(n: int, seed: int = 0) -> Pool:
         n_boxes=counts,
         expected_minutes=0.1 + 0.2 * counts * rng.random(n),
         features=rng.normal(size=(n, 4)),
+        scores={name: rng.normal(size=n) for name in RIVALS},
     )
 
 
@@ -36,10 +38,12 @@ def test_the_same_seed_gives_the_same_answer(strategy: Strategy) -> None:
 
 
 def test_the_input_stays_as_it_was(strategy: Strategy) -> None:
-    images = pool(40)
-    before = copy.deepcopy(vars(images))
+    images, before = pool(40), pool(40)
     strategy(images, 15.0, rng())
-    assert all(np.array_equal(before[name], value) for name, value in vars(images).items())
+    for name in ("image_ids", "discrepancy", "uncertainty", "n_boxes", "expected_minutes", "features"):
+        assert np.array_equal(getattr(images, name), getattr(before, name))
+    for name, column in images.scores.items():
+        assert np.array_equal(column, before.scores[name])
 
 
 @pytest.mark.parametrize("minutes", [0.5, 5.0, 25.0, 1e6])
@@ -65,4 +69,17 @@ def test_an_empty_pool_and_no_budget_give_nothing(strategy: Strategy) -> None:
 
 def test_images_without_boxes_are_no_trouble(strategy: Strategy) -> None:
     bare = Pool(("a", "b", "c"), np.zeros(3), np.zeros(3), np.zeros(3, np.int64), np.zeros(3))
+    bare = replace(bare, scores={name: np.zeros(3) for name in RIVALS})
     assert sorted(strategy(bare, 1.0, rng()).tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+def test_a_rival_ranks_by_its_own_score_whatever_an_image_costs(name: str) -> None:
+    images = replace(pool(30), scores={name: np.arange(30.0) - 10})
+    assert STRATEGIES[name](images, 1e6, rng()).tolist() == list(range(29, -1, -1))
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+def test_a_rival_without_its_score_says_so(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        STRATEGIES[name](replace(pool(3), scores={}), 5.0, rng())

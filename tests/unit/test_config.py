@@ -7,6 +7,7 @@ from emclean.config import PRETRAINED, Family, NoisePreset, load
 from emclean.errors import ConfigError
 from emclean.models import spec
 from emclean.science.noise import PRESETS
+from emclean.science.selection import STRATEGIES
 
 
 def faults_of(*overrides: str) -> tuple[str, ...]:
@@ -78,7 +79,7 @@ IMAGES = ("data.pool.images=.", "data.pool.crowd=.")
         ([*IMAGES, "expert.kind=label_studio", "baselines=true"], "baselines: the full-expert ceiling"),
         (["detector.batch=2", "detector.workers=3"], "detector.batch: 2 crops are too few for 3 workers"),
         (["detector.family=fcos_resnet18"], "detector.init: the shipped weights are the compact detector's"),
-        (["strategy=paper"], "strategy: 'paper' is not available"),
+        (["strategy=gain"], "strategy: 'gain' is not available"),
         (["task=classes"], "task: 'classes' is not available"),
     ],
 )
@@ -185,3 +186,14 @@ def test_keys_that_are_no_names_are_faults() -> None:
     faults = faults_of("detector={1: 2, 2020-01-01: 3, null: 4}", "seed=2020-01-01")
     assert len(faults) == 4
     assert sum("Keys should be strings" in fault for fault in faults) == 3
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_may_be_asked_for(name: str) -> None:
+    assert load(None, [f"strategy={name}"]).strategy == name
+
+
+def test_objectlab_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emclean.config.find_spec", lambda _: None)
+    (found,) = faults_of("strategy=objectlab")
+    assert found.endswith("pip install 'emclean[rivals]'")

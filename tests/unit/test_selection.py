@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,10 +59,12 @@ def test_no_share_is_no_sample_and_a_wrong_one_is_refused() -> None:
 
 
 def test_a_subset_keeps_its_columns_aligned() -> None:
-    part = subset(pool([1, 2, 3], [4, 5, 6]), np.array([2, 0]))
+    whole = replace(pool([1, 2, 3], [4, 5, 6]), scores={"loss": np.array([7.0, 8.0, 9.0])})
+    part = subset(whole, np.array([2, 0]))
     assert part.image_ids == ("i2", "i0")
     assert part.discrepancy.tolist() == [3, 1]
     assert part.expected_minutes.tolist() == [6, 4]
+    assert part.scores["loss"].tolist() == [9, 7]
 
 
 def test_columns_of_other_length_or_without_meaning_are_refused() -> None:
@@ -68,3 +72,5 @@ def test_columns_of_other_length_or_without_meaning_are_refused() -> None:
         pool([1, 2], [1, 1, 1])
     with pytest.raises(ValueError, match="expected_minutes"):
         pool([1, 2], [1, float("nan")])
+    with pytest.raises(ValueError, match="loss"):
+        replace(pool([1, 2], [1, 1]), scores={"loss": np.zeros(3)})

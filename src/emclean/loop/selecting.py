@@ -11,7 +11,7 @@ from emclean.loop.cleaning import Judged, judge
 from emclean.loop.job import Job
 from emclean.loop.spending import budget_minutes, dearer, spent_until
 from emclean.loop.states import RunState
-from emclean.science import selection
+from emclean.science import rivals, selection
 from emclean.science.grading import ImageScore, image_score
 from emclean.types import GRADES, Suggestion, Verdicts
 
@@ -71,6 +71,7 @@ def _pool(job: Job, judged: Judged, asked: set[str], factor: float) -> selection
         np.array([scores[i].uncertainty for i in left]),
         np.array([len(judged.evidence[i].labels) for i in left], dtype=np.int64),
         factor * np.array(minutes),
+        scores=rivals.image_scores(job.settings.strategy, [judged.evidence[i] for i in left]),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emclean.science.rivals import RIVALS
 from emclean.types import Floats, Ints
 
 
@@ -20,7 +21,8 @@ class Pool:
 
     ``discrepancy [n]`` expected number of wrong labels (a count, not a share); ``uncertainty [n]`` mean
     entropy of the model's scores; ``n_boxes [n]`` crowd labels; ``expected_minutes [n]`` of expert time;
-    ``features [n,d]`` for diversity (d may be 0).
+    ``features [n,d]`` for diversity (d may be 0); ``scores`` further columns ``[n]`` by the name of the
+    strategy that ranks by them.
     """
 
     image_ids: tuple[str, ...]
@@ -29,6 +31,7 @@ class Pool:
     n_boxes: Ints
     expected_minutes: Floats
     features: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    scores: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
@@ -44,6 +47,9 @@ class Pool:
         features.setflags(write=False)
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "image_ids", tuple(self.image_ids))
+        for name, values in self.scores.items():
+            if values.shape != (n,) or not np.isfinite(values).all():
+                raise ValueError(f"scores[{name}]: expected {n} finite numbers, got shape {values.shape}")
 
     @staticmethod
     def _check(name: str, column: NDArray[Any], n: int) -> None:
@@ -95,10 +101,22 @@ def discrepancy(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
     return _within(_by(rate, rng), pool.expected_minutes, minutes, fill=True)
 
 
+def _rival(name: str) -> Strategy:
+    """The strategy that spends as the rival of this name does: best image score first, whatever it costs."""
+
+    def strategy(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
+        if name not in pool.scores:
+            raise ValueError(f"scores: expected a column {name!r}, got {sorted(pool.scores)}")
+        return _within(_by(pool.scores[name], rng), pool.expected_minutes, minutes, fill=True)
+
+    return strategy
+
+
 STRATEGIES: Mapping[str, Strategy] = {
     "random": random,
     "uncertainty": uncertainty,
     "discrepancy": discrepancy,
+    **{name: _rival(name) for name in RIVALS},
 }
 """Every strategy by the name used in configurations."""
 
@@ -131,4 +149,5 @@ def subset(pool: Pool, index: Ints) -> Pool:
         pool.n_boxes[rows],
         pool.expected_minutes[rows],
         pool.features[rows],
+        {name: values[rows] for name, values in pool.scores.items()},
     )

@@ -1,0 +1,163 @@
+import builtins
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from science_scenes import SIDE, scenes
+
+from emclean.errors import EmcleanError
+from emclean.science.grading import Evidence
+from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores
+from emclean.science.rivals.objectlab import to_cleanlab
+from emclean.types import Labels, Predictions
+
+PLACES = np.array([[10, 10, 50, 50], [100, 100, 140, 150], [200, 40, 240, 90], [300, 300, 360, 340]], float)
+CALLED = np.array([0, 1, 0, 1])
+
+
+def evidence(labels: Labels, scores: float = 0.97, found: np.ndarray | None = None) -> Evidence:
+    boxes = PLACES if found is None else found
+    predictions = Predictions(boxes, CALLED[: len(boxes)], np.full(len(boxes), scores))
+    return Evidence(labels, None, None, predictions, SIDE, SIDE)
+
+
+def faulty() -> dict[str, Evidence]:
+    """One fault at a time in labels that four sure predictions confirm."""
+    good = Labels(PLACES, CALLED)
+    moved = PLACES.copy()
+    moved[1] += [14, 0, 14, 0]
+    swapped = CALLED.copy()
+    swapped[1] = 0
+    lone = np.concatenate([PLACES, [[400, 400, 440, 440]]])
+    return {
+        "clean": evidence(good),
+        "missed": evidence(good.take([0, 2, 3])),
+        "shifted": evidence(Labels(moved, CALLED)),
+        "mislabelled": evidence(Labels(PLACES, swapped)),
+        "spurious": evidence(Labels(lone, np.append(CALLED, 0))),
+    }
+
+
+BLIND = {("objectlab", "spurious")}  # a label that no prediction touches counts as clean there
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+@pytest.mark.parametrize("fault", ["missed", "shifted", "mislabelled", "spurious"])
+def test_each_fault_is_found_in_the_image_and_in_the_instance(name: str, fault: str) -> None:
+    given = faulty()
+    clean, wrong = RIVALS[name]([given["clean"], given[fault]])
+    if (name, fault) in BLIND:
+        assert wrong.image == pytest.approx(clean.image, abs=1e-6)
+        return
+    if fault == "missed":
+        assert wrong.candidates.boxes.tolist() == [PLACES[1].tolist()]
+        assert not len(clean.candidates)
+    else:
+        assert int(wrong.labels.argmax()) == (4 if fault == "spurious" else 1)
+        assert wrong.labels.max() > clean.labels.max()
+    if (name, fault) not in {("paper", "shifted"), ("clod", "shifted"), ("cross_entropy", "shifted")}:
+        assert wrong.image > clean.image  # these three do not count a small shift
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+def test_every_rival_answers_in_order_and_for_hard_images(name: str) -> None:
+    none = Evidence(Labels.empty(), None, None, Predictions.empty(), SIDE, SIDE)
+    bare = evidence(Labels.empty())
+    unseen = Evidence(Labels(PLACES, CALLED), None, None, Predictions.empty(), SIDE, SIDE)
+    images = [none, bare, unseen, *(s.evidence for s in scenes(3, 3, n_categories=3))]
+    judged = RIVALS[name](images)
+    for image, suspicion in zip(images, judged, strict=True):
+        assert suspicion.labels.shape == (len(image.labels),)
+        assert np.isfinite(suspicion.labels).all()
+        assert np.isfinite(suspicion.missed).all()
+        assert np.isfinite(suspicion.image)
+    assert len(RIVALS[name]([none])) == 1
+    assert RIVALS[name]([]) == []
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+def test_noisy_images_come_before_clean_ones(name: str) -> None:
+    made = scenes(11, 12)
+    clean = [
+        Evidence(s.truth, s.evidence.cleaning, s.evidence.consensus, s.evidence.crowd, SIDE, SIDE)
+        for s in made
+    ]
+    rival = ObjectLab(0.3, 0.6) if name == "objectlab" else RIVALS[name]
+    judged = rival([*clean, *(s.evidence for s in made)])
+    values = np.array([s.image for s in judged])
+    assert (values[12:] > values[:12]).mean() >= 0.8
+
+
+@pytest.mark.parametrize("n_categories", [1, 3])
+def test_objectlab_is_the_librarys(n_categories: int) -> None:
+    from cleanlab.object_detection import rank
+
+    images = [s.evidence for s in scenes(5, 4, n_categories=n_categories)]
+    pairs = [to_cleanlab(e, n_categories) for e in images]
+    labels, predictions = [p[0] for p in pairs], [p[1] for p in pairs]
+    judged = RIVALS["objectlab"](images)
+    quality = rank.get_label_quality_scores(labels, predictions, verbose=False)
+    np.testing.assert_allclose([s.image for s in judged], 1 - quality, atol=1e-7)
+    place = rank.compute_badloc_box_scores(labels=labels, predictions=predictions)
+    for suspicion, expected in zip(judged, place, strict=True):
+        np.testing.assert_allclose(suspicion.kinds["shifted"], 1 - expected, atol=1e-7)
+
+
+def test_objectlab_hears_of_its_thresholds() -> None:
+    given = [evidence(Labels(PLACES[:3], CALLED[:3]), scores=0.6)]
+    assert not len(RIVALS["objectlab"](given)[0].candidates)
+    assert len(ObjectLab(0.3, 0.5)(given)[0].candidates) == 1
+
+
+def test_without_cleanlab_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def blocked(name: str, *args: Any, **more: Any) -> Any:
+        if name.startswith("cleanlab"):
+            raise ImportError(name)
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    for name in [m for m in sys.modules if m.startswith("cleanlab")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(EmcleanError, match=r"pip install 'emclean\[rivals\]'"):
+        RIVALS["objectlab"]([evidence(Labels(PLACES, CALLED))])
+
+
+def test_clod_takes_its_thresholds_from_the_whole_set() -> None:
+    doubtful = evidence(Labels(PLACES[:3], CALLED[:3]), scores=0.55)
+    sure = [evidence(Labels(PLACES, CALLED))] * 5
+    alone, among = RIVALS["clod"]([doubtful])[0], RIVALS["clod"]([doubtful, *sure])[0]
+    assert alone.labels.tolist() == among.labels.tolist()
+    assert among.image > alone.image  # the other images show how sure a prediction of a right label is
+
+
+def test_the_papers_count_is_raw() -> None:
+    found = np.concatenate([PLACES[:2], PLACES[2:] + 90])
+    assert RIVALS["paper"]([evidence(Labels(PLACES, CALLED), found=found)])[0].image == 4.0
+
+
+def test_cross_entropy_leaves_ambiguous_labels_for_later() -> None:
+    swapped = Labels(PLACES[:1], np.array([1]))
+    wrong, unclear = (
+        RIVALS["cross_entropy"]([evidence(swapped, score, PLACES[:1])])[0].labels[0] for score in (0.95, 0.5)
+    )
+    assert wrong > unclear
+
+
+def test_image_scores_are_computed_only_for_rivals() -> None:
+    images = list(faulty().values())
+    assert image_scores("discrepancy", images) == {}
+    scores: Mapping[str, np.ndarray] = image_scores("loss", images)
+    assert list(scores) == ["loss"]
+    assert scores["loss"].shape == (5,)
+    assert scores["loss"].argmin() == 0
+
+
+def test_columns_of_other_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="missed"):
+        Suspicion(0.0, np.zeros(2), Predictions.empty(), np.zeros(1))
+    with pytest.raises(ValueError, match="shifted"):
+        Suspicion(0.0, np.zeros(2), Predictions.empty(), np.zeros(0), {"shifted": np.zeros(3)})
