@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emclean.boxes import from_xywh, to_xywh
 from emclean.config import ActiveClean
 from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
@@ -42,25 +43,35 @@ def simulated(config: ActiveClean, folder: Path, console: Console) -> ActiveClea
 def _plant(home: Path, preset: str, seed: int) -> None:
     """Crowd labels: the truth with planted noise, and beside them the ledger of what was planted."""
     truth = json.loads((home / "pool.truth.json").read_text(encoding="utf-8"))
-    rng = np.random.default_rng([seed, 1])
-    rates = noise.PRESETS[preset]
+    crowd, ledger = planted(truth, noise.PRESETS[preset], np.random.default_rng([seed, 1]))
+    crowd["info"] = {"description": f"planted noise: {preset}"}
+    (home / "pool.crowd.json").write_text(json.dumps(crowd), encoding="utf-8")
+    (home / "pool.ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
+
+
+def planted(
+    truth: Mapping[str, Any], rates: noise.NoiseRates, rng: np.random.Generator
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A COCO file's content with crowd errors planted into it, and the ledger: image, kinds, noisy labels."""
+    order = {category["id"]: k for k, category in enumerate(truth["categories"])}
+    by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
     annotations: list[dict[str, Any]] = []
     ledger: list[dict[str, Any]] = []
     for image in truth["images"]:
-        mine = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
-        boxes = np.array([a["bbox"] for a in mine], dtype=np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        labels = Labels(boxes, np.zeros(len(mine), np.int64))
-        planted = noise.plant(labels, image["width"], image["height"], rates, 1, rng)
-        for box in planted.labels.boxes:
-            x1, y1, x2, y2 = (round(float(side), 2) for side in box)
-            place = {"bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)], "image_id": image["id"]}
-            category = truth["categories"][0]["id"]
-            annotations.append({"id": len(annotations) + 1, "category_id": category, **place})
-        ledger.append({"image": image["file_name"], "kind": planted.ledger.kind.tolist()})
-    crowd = {**truth, "annotations": annotations, "info": {"description": f"planted noise: {preset}"}}
-    (home / "pool.crowd.json").write_text(json.dumps(crowd), encoding="utf-8")
-    (home / "pool.ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
+        mine = by_image[image["id"]]
+        categories = np.array([order[a["category_id"]] for a in mine], dtype=np.int64)
+        labels = Labels(from_xywh(np.array([a["bbox"] for a in mine]).reshape(-1, 4)), categories)
+        made = noise.plant(labels, image["width"], image["height"], rates, len(order), rng)
+        first = len(annotations) + 1
+        for box, category in zip(to_xywh(made.labels.boxes), made.labels.categories, strict=True):
+            place = {"bbox": [round(float(side), 2) for side in box], "image_id": image["id"]}
+            name = truth["categories"][int(category)]["id"]
+            annotations.append({"id": len(annotations) + 1, "category_id": name, **place})
+        noisy = [first + int(k) if k >= 0 else None for k in made.ledger.noisy]
+        ledger.append({"image": image["file_name"], "kind": made.ledger.kind.tolist(), "label": noisy})
+    return {**truth, "annotations": annotations}, ledger
 
 
 def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
