@@ -5,7 +5,7 @@ and lists of results with ``score``. Written files carry each label's lineage.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ from emclean.stores.formats.rows import (
     number,
 )
 from emclean.types import ImageRecord, Labels, Predictions, SetAside
+
+Key = int | str
+"""An id in a COCO file."""
+
+Sink = Callable[[SetAside], None]
+"""Where what is set aside is told."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +65,15 @@ def parse(text: str, where: str) -> LabelFile:
     """Read a COCO file's text; ``where`` names it in messages."""
     content = _content(text, where)
     aside: list[SetAside] = []
-    entries = _images(_list(content, "images", where), aside)
+    entries = read_images(_list(content, "images", where), aside.append)
     if not entries:
         raise LabelError(
             "holds no usable image.", f"{where}: images", "List each picture with id and file_name."
         )
-    categories = _categories(_list(content, "categories", where), aside)
+    categories = read_categories(_list(content, "categories", where), aside.append)
     if not categories:
         raise LabelError("holds no usable category.", f"{where}: categories", "List each with id and name.")
-    reader = _Reader(entries, categories)
+    reader = RowReader(entries, categories)
     annotations = _list(content, "annotations", where) if "annotations" in content else []
     rows = list(_checked(annotations, reader, "annotations", aside))
     names = tuple(dict.fromkeys(categories.values()))
@@ -88,12 +94,12 @@ def read_results(path: str, truth: str) -> tuple[dict[str, Predictions], tuple[S
     """
     content = _content(fetch(truth), str(truth))
     aside: list[SetAside] = []
-    entries = _images(_list(content, "images", str(truth)), aside)
-    categories = _categories(_list(content, "categories", str(truth)), aside)
+    entries = read_images(_list(content, "images", str(truth)), aside.append)
+    categories = read_categories(_list(content, "categories", str(truth)), aside.append)
     listed = _json(fetch(path), str(path))
     if not isinstance(listed, list):
         raise LabelError("a results file is a list of detections.", str(path), "Give a JSON list.")
-    found = list(_checked(listed, _Reader(entries, categories, scored=True), "results", aside))
+    found = list(_checked(listed, RowReader(entries, categories, scored=True), "results", aside))
     labels = assemble((row for row, _ in found), entries.values())
     scores: dict[str, list[float]] = {entry.file_name: [] for entry in entries.values()}
     for row, score in found:
@@ -163,9 +169,9 @@ def _list(content: dict[str, Any], key: str, where: str) -> list[Any]:
     return value
 
 
-def _images(rows: list[Any], aside: list[SetAside]) -> dict[Any, ImageEntry]:
-    """Picture by id; each file name and each id once."""
-    found: dict[Any, ImageEntry] = {}
+def read_images(rows: Iterable[Any], aside: Sink) -> dict[Key, ImageEntry]:
+    """Picture by id, from the rows of ``images``; each file name and each id once."""
+    found: dict[Key, ImageEntry] = {}
     names: set[str] = set()
     for i, row in enumerate(rows):
         try:
@@ -175,20 +181,20 @@ def _images(rows: list[Any], aside: list[SetAside]) -> dict[Any, ImageEntry]:
             if entry.file_name in names:
                 raise BadRow(f"duplicate file_name {entry.file_name!r}")
         except BadRow as cause:
-            aside.append(SetAside("image", f"images[{i}]", str(cause)))
+            aside(SetAside("image", f"images[{i}]", str(cause)))
             continue
         found[key] = entry
         names.add(entry.file_name)
     return found
 
 
-def _image(row: Any) -> tuple[Any, ImageEntry]:
+def _image(row: Any) -> tuple[Key, ImageEntry]:
     if not isinstance(row, dict):
         raise BadRow("not an object")
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         raise BadRow("has no file_name")
-    return _key(row, "id"), ImageEntry(
+    return key_of(row, "id"), ImageEntry(
         name, _side(row, "width"), _side(row, "height"), str(row.get("group") or "")
     )
 
@@ -202,7 +208,8 @@ def _side(row: dict[str, Any], field_: str) -> int | None:
     return int(value)
 
 
-def _key(row: dict[str, Any], field_: str) -> int | str:
+def key_of(row: dict[str, Any], field_: str) -> Key:
+    """An id, which is a whole number or text; anything else is a bad row."""
     key = row.get(field_)
     if isinstance(key, float) and key.is_integer():
         key = int(key)
@@ -211,60 +218,65 @@ def _key(row: dict[str, Any], field_: str) -> int | str:
     return key
 
 
-def _categories(rows: list[Any], aside: list[SetAside]) -> dict[Any, str]:
-    found: dict[Any, str] = {}
+def read_categories(rows: Iterable[Any], aside: Sink) -> dict[Key, str]:
+    """Name by id, from the rows of ``categories``."""
+    found: dict[Key, str] = {}
     for i, row in enumerate(rows):
         try:
             if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"]:
                 raise BadRow("has no name")
-            key = _key(row, "id")
+            key = key_of(row, "id")
             if key in found:
                 raise BadRow(f"duplicate category id {key}")
             found[key] = row["name"]
         except BadRow as cause:
-            aside.append(SetAside("label", f"categories[{i}]", str(cause)))
+            aside(SetAside("label", f"categories[{i}]", str(cause)))
     return found
 
 
-class _Reader:
-    """Turns one raw annotation into a row; remembers which ids were met."""
+class RowReader:
+    """Turns one raw annotation (or result, where ``scored``) into a row and its score.
+
+    ``names`` gives the categories' order; without it, it is that of ``categories``.
+    """
 
     def __init__(
-        self, images: Mapping[Any, ImageEntry], categories: Mapping[Any, str], scored: bool = False
+        self,
+        images: Mapping[Any, ImageEntry],
+        categories: Mapping[Any, str],
+        scored: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
-        names = tuple(dict.fromkeys(categories.values()))
+        order = tuple(names) or tuple(dict.fromkeys(categories.values()))
+        self.index = {key: order.index(name) for key, name in categories.items() if name in order}
+        self.scored = scored
         self._images = images
-        self._index = {key: names.index(name) for key, name in categories.items()}
-        self._scored = scored
-        self._met: set[str] = set()
 
     def __call__(self, raw: Any, position: int) -> tuple[Row, float]:
+        """The row at this place of the list; a bad one raises ``BadRow``."""
         if not isinstance(raw, dict):
             raise BadRow("not an object")
-        image, category = _key(raw, "image_id"), _key(raw, "category_id")
+        image, category = key_of(raw, "image_id"), key_of(raw, "category_id")
         if image not in self._images:
             raise BadRow(f"unknown image_id {image}")
-        if category not in self._index:
+        if category not in self.index:
             raise BadRow(f"unknown category_id {category}")
         if raw.get("iscrowd") in (1, True):
             raise BadRow("iscrowd: a crowd of objects, not one")
         box = _box(raw.get("bbox"))
-        score = number(raw.get("score"), "score") if self._scored else 1.0
+        score = number(raw.get("score"), "score") if self.scored else 1.0
         if not 0 <= score <= 1:
             raise BadRow(f"score is {score:g}, not from 0 to 1")
-        label_id = self._id(raw, position)
+        label_id = id_of(raw, position)
         annotator = str(raw.get("annotator") or "")
-        return Row(self._images[image].file_name, box, self._index[category], label_id, annotator), score
+        return Row(self._images[image].file_name, box, self.index[category], label_id, annotator), score
 
-    def _id(self, raw: dict[str, Any], position: int) -> str:
-        """The label's id; rows without one get ``row-N`` by their place in the file."""
-        if raw.get("label_id") is None and raw.get("id") is None:
-            return f"row-{position}"
-        label_id = str(_key(raw, "label_id" if raw.get("label_id") is not None else "id"))
-        if label_id in self._met:
-            raise BadRow(f"duplicate id {label_id}")
-        self._met.add(label_id)
-        return label_id
+
+def id_of(raw: dict[str, Any], position: int) -> str:
+    """The label's id; rows without one get ``row-N`` by their place in the file."""
+    if raw.get("label_id") is not None:
+        return str(key_of(raw, "label_id"))
+    return f"row-{position}" if raw.get("id") is None else str(key_of(raw, "id"))
 
 
 def _box(raw: Any) -> tuple[float, float, float, float]:
@@ -274,11 +286,24 @@ def _box(raw: Any) -> tuple[float, float, float, float]:
 
 
 def _checked(
-    raw: list[Any], reader: Callable[[Any, int], tuple[Row, float]], place: str, aside: list[SetAside]
+    raw: list[Any], reader: RowReader, place: str, aside: list[SetAside]
 ) -> Iterator[tuple[Row, float]]:
+    """The rows that can be used; each id that the file gives counts once."""
+    met: set[str] = set()
     for i, item in enumerate(raw):
         try:
-            yield reader(item, i)
+            row, score = reader(item, i)
+            if row.label_id in met:
+                raise BadRow(f"duplicate id {row.label_id}")
         except BadRow as cause:
-            name = f" (id {item['id']})" if isinstance(item, dict) and "id" in item else ""
-            aside.append(SetAside("label", f"{place}[{i}]{name[:40]}", str(cause)))
+            aside.append(bad_row(item, i, place, cause))
+            continue
+        if item.get("id") is not None or item.get("label_id") is not None:
+            met.add(row.label_id)
+        yield row, score
+
+
+def bad_row(raw: Any, position: int, place: str, cause: BadRow) -> SetAside:
+    """What is said of a row that cannot be used: its place in the file, its id if it has one, the reason."""
+    name = f" (id {raw['id']})" if isinstance(raw, dict) and "id" in raw else ""
+    return SetAside("label", f"{place}[{position}]{name[:40]}", str(cause))

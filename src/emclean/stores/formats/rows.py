@@ -10,7 +10,7 @@ import numpy as np
 
 from emclean import boxes
 from emclean.errors import LabelError
-from emclean.types import Labels, SetAside
+from emclean.types import Bools, Floats, Labels, SetAside
 
 THINNEST = 0.5
 """A box of which less than this many px lie within the picture is taken to lie outside."""
@@ -129,20 +129,25 @@ def _labels(rows: list[Row]) -> Labels:
 
 def fit(labels: Labels, width: int, height: int, image: str) -> tuple[Labels, tuple[SetAside, ...]]:
     """Clip boxes at the picture's border; those that lie outside are set aside."""
-    inside = boxes.clip(labels.boxes, width, height)
-    keep = (
-        inside[:, 2:] - inside[:, :2] >= np.minimum(THINNEST, labels.boxes[:, 2:] - labels.boxes[:, :2])
-    ).all(axis=1)
-    keep &= (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    inside, keep = clipped(labels.boxes, width, height)
     aside = tuple(
-        SetAside("label", f"{image}: label {labels.ids[i]}", _outside(labels.boxes[i], width, height))
+        SetAside("label", f"{image}: label {labels.ids[i]}", outside(labels.boxes[i], width, height))
         for i in np.flatnonzero(~keep)
     )
     kept = labels.take(keep)
     return Labels(inside[keep], kept.categories, kept.ids, kept.annotators), aside
 
 
-def _outside(box: Any, width: int, height: int) -> str:
+def clipped(corners_: Floats, width: int, height: int) -> tuple[Floats, Bools]:
+    """Boxes ``[N,4]`` cut at the picture's border, and which of them lie in the picture at all."""
+    inside = boxes.clip(corners_, width, height)
+    sides = inside[:, 2:] - inside[:, :2]
+    keep = (sides >= np.minimum(THINNEST, corners_[:, 2:] - corners_[:, :2])).all(axis=1)
+    return inside, np.asarray(keep & (sides > 0).all(axis=1))
+
+
+def outside(box: Any, width: int, height: int) -> str:
+    """Why a box that lies outside cannot be used."""
     place = ", ".join(f"{side:g}" for side in box)
     return f"box ({place}) lies outside the picture of {width} x {height} px"
 
