@@ -10,10 +10,16 @@ from emclean.models.spec import FAMILIES, DetectorSpec, FitJob
 from emclean.types import Target
 
 SMALL = 64
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ssdlite", "fasterrcnn_resnet18")]
-FITTED = ("compact", "fcos_resnet18", pytest.param("retinanet_resnet18", marks=pytest.mark.slow), *SLOW)
-WEIGHING = ("compact", "fcos_resnet18", "retinanet_resnet18")
 BOXES = np.array([[4.0, 6.0, 30.0, 34.0], [36.0, 30.0, 60.0, 62.0]])
+
+
+def torchvision(*names):
+    """Families of torchvision, whose import alone takes seconds: tests of the slow tier."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+WEIGHING = ("compact", *torchvision("fcos_resnet18", "retinanet_resnet18"))
+ALL = (*WEIGHING, *torchvision("ssdlite", "fasterrcnn_resnet18"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def box_loss(detector, image, regress):
     return float(sum(value for name, value in losses.items() if "box" in name))
 
 
-@pytest.mark.parametrize("family", FITTED)
+@pytest.mark.parametrize("family", ALL)
 def test_gradients_are_finite_with_and_without_objects(detectors, images, family):
     detector = detectors[family]
     for target in (Target(BOXES, [0, 1]), Target(np.zeros((0, 4)), [])):
@@ -60,7 +66,7 @@ def test_gradients_are_finite_with_and_without_objects(detectors, images, family
         assert moved or not len(target)  # SSD samples its negatives in proportion to the objects
 
 
-@pytest.mark.parametrize("family", ["compact", "fcos_resnet18", "retinanet_resnet18", *SLOW])
+@pytest.mark.parametrize("family", ALL)
 def test_answers_are_sound(detectors, images, family):
     detector = detectors[family].eval()
     answers = detector.detect(images)

@@ -64,6 +64,7 @@ def test_skips_are_failures_in_ci_unless_data_is_absent(tmp_path, monkeypatch, c
     (folder / "test_cases.py").write_text(CASES)
     monkeypatch.setenv("CI", ci)
     monkeypatch.setenv("EMCLEAN_X", "1")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # plugins take longer to load than this to run
     command = [
         sys.executable,
         "-m",

@@ -5,7 +5,10 @@ Pictures are named by the paths of uint8 grey ``[H, W]`` ``.npy`` files, which t
 
 import hashlib
 import json
+import os
+import time
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ SHIPPED = Path(__file__).with_name("weights") / "compact.safetensors"
 """The shipped weights: the compact detector, trained on simulated pictures, one category."""
 
 _RECIPE = 1  # goes up when the same job would train to other weights, so that stored results are not reused
+_TICK_NS = 2_000_000_000  # coarser than the clock of any file system (2 s on FAT)
 
 
 def _require(sound: bool, name: str, expected: str, got: object) -> None:
@@ -242,6 +246,22 @@ def _partial(target: Target) -> bool:
 
 
 def _file_digest(path: str | Path) -> bytes:
+    """SHA-256 of a file's content; a file that has not changed since is not read again.
+
+    A change soon after another may leave size and time as they were, so files that young are always read.
+    """
+    found = os.stat(path)
+    if time.time_ns() - found.st_mtime_ns < _TICK_NS:
+        return _read_digest(path)
+    return _kept_digest(os.path.abspath(path), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=65536)  # some 20 MB when it is full
+def _kept_digest(path: str, size: int, changed: int) -> bytes:
+    return _read_digest(path)
+
+
+def _read_digest(path: str | Path) -> bytes:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
