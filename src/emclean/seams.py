@@ -10,8 +10,12 @@ from emclean.types import Pull, TaskSpec
 class LabelService(Protocol):
     """Where experts answer (Label Studio)."""
 
-    def ensure_project(self, name: str, categories: Sequence[str], instructions: str) -> str:
-        """Create the project once, or find it again; return its address for people."""
+    def ensure_project(self, name: str, categories: Sequence[str], instructions: str, known: str = "") -> str:
+        """Create the project once, or find it again; return its address for people.
+
+        ``known`` is the address that was told before: the project is then not created once more, and
+        :class:`LabelServiceError` says so where it is not there. The server may have moved.
+        """
 
     def push(self, tasks: Sequence[TaskSpec]) -> Mapping[str, int]:
         """Create each task exactly once, by its key; return the task id of every key, old and new."""
@@ -39,7 +43,10 @@ class Tracker(Protocol):
         """Add figures, settings and files to a run; logging the same again changes nothing."""
 
     def finish(self, run_id: str, status: str) -> None:
-        """Close a run as ``FINISHED`` or ``FAILED``."""
+        """Close a run, and what is still open below it, as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+
+    def resume(self, run_id: str) -> bool:
+        """Open a closed run again as ``RUNNING``; False where there is no such run."""
 
 
 class Registry(Protocol):

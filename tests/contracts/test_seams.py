@@ -78,6 +78,35 @@ def test_logging_again_changes_nothing(tracker: Any, tmp_path: Path) -> None:
     tracker.finish(run, "FINISHED")
 
 
+def status(tracker: Any, run_id: str) -> str:
+    """How a run stands."""
+    if isinstance(tracker, InMemoryTracker):
+        return tracker.runs[run_id].status
+    from emclean.stores.tracking import connect
+
+    return str(connect(tracker.uri).get_run(run_id).info.status)
+
+
+def test_a_run_closes_with_what_is_open_below_it_and_opens_again(tracker: Any) -> None:
+    parent = tracker.run("job", "job")
+    ended, still = (tracker.run(f"job/{i}", f"round {i}", parent=parent) for i in range(2))
+    other = tracker.run("other", "other")
+    tracker.finish(ended, "FINISHED")
+    tracker.finish(parent, "KILLED")
+    assert [status(tracker, run) for run in (parent, ended, still, other)] == [
+        "KILLED",
+        "FINISHED",
+        "KILLED",
+        "RUNNING",
+    ]
+    assert tracker.resume(parent)
+    assert tracker.resume(other)
+    assert (status(tracker, parent), status(tracker, still)) == ("RUNNING", "KILLED")
+    tracker.finish(parent, "FAILED")
+    assert status(tracker, parent) == "FAILED"
+    assert not tracker.resume("0" * 32)
+
+
 def test_unknown_runs_and_files_are_errors(tracker: Any, tmp_path: Path) -> None:
     with pytest.raises(TrackingError):
         tracker.log("0" * 32, {"a": 1.0})

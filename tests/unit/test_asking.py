@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from emclean.config import load
+from emclean.errors import LabelServiceError
 from emclean.loop import asking
 from emclean.loop.cleaning import expert_labels
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested
 from emclean.loop.job import Job, Parts, RunData
 from emclean.loop.spending import dearer, full_minutes, spent, spent_until
+from emclean.loop.states import RunState
 from emclean.stores import labels as label_events
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.tables import Tables
@@ -254,3 +256,30 @@ def test_a_changed_answer_to_an_earlier_round_is_taken_in(job):
     assert len(expert_labels(job)["a"]) == 1
     asking.pull_edits(job, 1)
     assert len(expert_labels(job)["a"]) == 0
+
+
+def with_service(job, name):
+    return replace(job, settings=job.settings.model_copy(update={"label_service": name}))
+
+
+def test_the_project_is_on_record_and_found_again(job):
+    job = with_service(job, "label_studio")
+    state = asking.open_project(job, RunState("run"))
+    assert state.facts["label_project"] == "memory://emclean run"
+    assert asking.open_project(job, state) == state
+
+
+def test_what_was_pushed_elsewhere_makes_no_new_project(job):
+    job = with_service(job, "label_studio")
+    state = asking.open_project(job, RunState("run"))
+    job.parts.service.projects.clear()  # as another server
+    with pytest.raises(LabelServiceError, match="memory://emclean run"):
+        asking.open_project(job, state)
+    assert job.parts.service.projects == {}
+
+
+def test_a_label_service_in_the_process_forgets_with_it(job):
+    job = with_service(job, "in_process")
+    state = asking.open_project(job, RunState("run"))
+    job.parts.service.projects.clear()
+    assert asking.open_project(job, state) == state

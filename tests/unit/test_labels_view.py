@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -218,29 +217,38 @@ def test_only_answers_newer_than_the_labels_are_taken_in() -> None:
     assert events.untaken(table, [first, edited, replace(edited, skipped=True)]) == {}
 
 
+def corrected(view: Labels, wanted: Labels, round_: int = 2) -> list[dict[str, object]]:
+    changes = {"c0": ("spurious", ""), "c1": ("shifted", ""), "c1/0": ("merged", "c1")}
+    why = changes if round_ == 2 else {}
+    return events.auto_events("img", view, wanted, why, categories=NAMES, round_=round_, run="run", at=AT)
+
+
 def test_automatic_corrections_become_events() -> None:
-    changes = [
-        SimpleNamespace(
-            event="deleted", label_id="c0", box=None, category=None, reason="spurious", parent=None
-        ),
-        {
-            "event": "moved",
-            "label_id": "c1",
-            "box": np.array([1, 2, 3, 4.5]),
-            "category": 0,
-            "reason": "shifted",
-        },
-        {"event": "added", "label_id": "", "box": (5, 5, 6, 6), "category": "vesicle", "parent": "c1"},
+    crowd = labels((0, 0, 9, 9), (1, 1, 3, 4))
+    boxes = np.array([[1, 2, 3, 4.5], [5, 5, 6, 6]])
+    wanted = Labels(boxes, np.array([0, 1]), ("c1", "c1/0"))
+    rows = corrected(crowd, wanted)
+    assert [(r["instance_id"], r["event"], r["reason"], r["parent_id"]) for r in rows] == [
+        ("c0", "deleted", "spurious", None),
+        ("c1", "moved", "shifted", None),
+        ("c1/0", "added", "merged", "c1"),
     ]
-    rows = events.auto_events("img", changes, categories=NAMES, round_=2, run="run", at=AT)
-    again = events.auto_events("img", changes, categories=NAMES, round_=2, run="run", at=AT)
-    assert [row["event_id"] for row in rows] == [row["event_id"] for row in again]
-    table = applied(start(labels((0, 0, 9, 9), (1, 1, 3, 4))), rows)
+    table = applied(start(crowd), rows)
     view = events.current(table, NAMES)["img"]
     assert as_set(view) == [(1.0, 2.0, 3.0, 4.5, "deposit"), (5.0, 5.0, 6.0, 6.0, "vesicle")]
+    assert corrected(view, wanted) == []
     assert events.expert_images(table) == set()
-    born = view.ids[1]
-    assert [row["instance_id"] for row in events.lineage(table, born)] == ["c1", "c1", born]
+    assert [row["instance_id"] for row in events.lineage(table, "c1/0")] == ["c1", "c1", "c1/0"]
+
+
+def test_a_correction_that_is_not_wanted_any_more_is_taken_back() -> None:
+    crowd = labels((0, 0, 9, 9), (1, 1, 3, 4))
+    table = applied(start(crowd), corrected(crowd, crowd.take([0])))
+    view = events.current(table, NAMES)["img"]
+    assert view.ids == ("c0",)
+    (back,) = rows = corrected(view, crowd, round_=3)
+    assert (back["event"], back["reason"]) == ("added", "an earlier correction is no longer safe")
+    assert as_set(events.current(applied(table, rows), NAMES)["img"]) == as_set(crowd)
 
 
 def test_the_view_of_many_events_is_quick() -> None:

@@ -13,7 +13,27 @@ PNG = b"\x89PNG picture"
 
 def full(**fields):
     rounds = [
-        RoundRow(0, 6, 40, 0, 0, 0, 8.5, 0.07, 0.6, 0.5, 0.545, 0.61, 0.55, 0.66, "1", True, {"clean": 30}),
+        RoundRow(
+            0,
+            6,
+            40,
+            0,
+            0,
+            0,
+            8.5,
+            0.07,
+            0.6,
+            0.5,
+            0.545,
+            0.61,
+            0.55,
+            0.66,
+            "1",
+            True,
+            {"clean": 30, "spurious": 17},
+            corrected={"spurious": 11},
+            asked={"clean": 9, "spurious": 5},
+        ),
         RoundRow(
             1, 15, 90, 12, 9, 22, 19.7, 0.16, 0.7, 0.6, 0.646, 0.7, 0.65, 0.75, "2", False, {"clean": 3}
         ),
@@ -105,6 +125,12 @@ def test_rounds_stand_in_a_table_with_floor_and_ceiling(page):
     assert "0 6 40 0 0 0 8.5 7.0 % 0.600 0.500 0.545 0.610 1 yes" in page.text
     assert "1 15 90 12 9 22 19.7 16.0 % 0.700 0.600 0.646 0.700 2 no" in page.text
     assert re.search(r"floor (– )+0\.431 – – ceiling (– )+0\.792", page.text)
+
+
+def test_each_round_tells_what_was_found_corrected_and_asked_by_grade(page):
+    assert "round 0 found 30 0 0 0 17 0 0 round 0 corrected 0 0 0 0 11 0 0" in page.text
+    assert "round 0 asked 9 0 0 0 5 0 0" in page.text
+    assert "spurious 36 25 6 0.88 0.97 31" in page.text
 
 
 def test_plots_come_in_a_light_and_a_dark_variant(page):

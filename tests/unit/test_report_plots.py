@@ -26,11 +26,6 @@ DRAWN = {
     "no grades": lambda t: plots.grades_by_round([], t),
     "times": lambda t: plots.stage_times([StageTime("a", 3.0), StageTime("a", 4.0, 1)], t),
     "no times": lambda t: plots.stage_times([], t),
-    "reliability": lambda t: plots.reliability(
-        np.array([0.1, 0.9, 1.0]), np.array([False, True, True]), theme=t
-    ),
-    "heat map": lambda t: plots.heat_map(["a"], ["b", "c"], np.array([[0.5, np.nan]]), "ap50", t),
-    "nothing known": lambda t: plots.heat_map(["a"], ["b"], np.array([[np.nan]]), "ap50", t),
 }
 
 
@@ -38,7 +33,7 @@ def pixels(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-@pytest.mark.parametrize(("name", "key"), list(zip(DRAWN, ["light", "dark"] * 7, strict=True)))
+@pytest.mark.parametrize(("name", "key"), list(zip(DRAWN, ["light", "dark"] * 6, strict=False)))
 def test_every_plot_is_drawn_on_the_ground_of_its_theme(name, key):
     picture = pixels(DRAWN[name](key))
     ground = tuple(int(theme.THEMES[key].ground[i : i + 2], 16) for i in (1, 3, 5))
@@ -72,17 +67,6 @@ def test_an_interval_is_drawn_only_where_every_round_has_one():
 )
 def test_durations_in_words(seconds, words):
     assert plots.duration(seconds) == words
-
-
-def test_columns_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="outcomes: expected 2 values, got 1"):
-        plots.reliability(np.zeros(2), np.zeros(1, bool))
-    with pytest.raises(ValueError, match="values: expected shape"):
-        plots.heat_map(["a"], ["b"], np.zeros((2, 1)))
-
-
-def test_grades_are_counted_in_their_order():
-    assert list(plots.grade_counts(["missed", "clean", "missed"]).items()) == [("clean", 1), ("missed", 2)]
 
 
 def test_no_global_figure_is_left_behind():

@@ -100,6 +100,34 @@ def test_every_past_version_can_be_read_after_compaction(tmp_path: Path) -> None
     assert tables.read("set_aside").num_rows == 3
 
 
+def test_many_small_files_of_a_run_are_joined_and_its_past_stays(tmp_path: Path) -> None:
+    tables, run = Tables(tmp_path), "r/1 ü"
+    tables.append("labels", [event("other", run="r2")])
+    versions = [tables.append("labels", [event(str(i), run=run)]) for i in range(6)]
+    files = len(list((tmp_path / "labels").rglob("*.parquet")))
+    tables.tidy(run, many=6)
+    assert tables.version("labels") == versions[-1]  # not too many yet
+    tables.tidy(run, many=5)
+    tables.tidy(run, many=5)
+    assert tables.version("labels") == versions[-1] + 1
+    assert len(list((tmp_path / "labels").rglob("*.parquet"))) == files + 1  # what was joined stays
+    assert tables.append("labels", [event("3", run=run)]) == versions[-1] + 1
+    assert [tables.read("labels", version=v).num_rows for v in versions] == [2, 3, 4, 5, 6, 7]
+    assert tables.read("labels").num_rows == 7
+
+
+def test_a_key_is_found_among_neighbours_and_beyond_the_files_statistics(tmp_path: Path) -> None:
+    """Only a range of keys is read back; the files' own statistics hold the start of long texts alone."""
+    tables = Tables(tmp_path)
+    long = [f"{'x' * 90}{end}" for end in ("a", "m", "z", "\U0010ffff")]
+    tables.append("set_aside", [aside(name, reason=name) for name in long])
+    version = tables.version("set_aside")
+    for some in ([long[0], long[3]], long[1:3], [long[3], long[2]], long[:1]):
+        assert tables.append("set_aside", [aside(name, reason=name) for name in some]) == version
+    tables.append("set_aside", [aside("w" * 91, reason=long[0]), aside(long[1], reason=long[1])])
+    assert tables.read("set_aside").num_rows == 5
+
+
 def test_columns_and_equality_filters(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
     tables.append("labels", [event("a"), event("b", round=1), event("c", run="r2", round=1)])

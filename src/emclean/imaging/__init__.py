@@ -1,1 +1,1 @@
-"""Pictures in, arrays out: reading, tiling, simulating."""
+"""Pictures in, arrays out: reading, simulating."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from emclean.errors import LabelServiceError
 from emclean.loop.job import Job
-from emclean.loop.states import write_atomically
+from emclean.loop.states import RunState, write_atomically
 from emclean.science import expert
 from emclean.stores import labels as label_events
 from emclean.types import Answer, AnsweredBox, Ints, Labels, Pull, Suggestion, TaskSpec
@@ -84,15 +84,21 @@ def push(job: Job, round_: int) -> int:
     """Send the round's tasks: journal first, then the service, then the task ids. Safe to repeat."""
     tasks = [q.task for q in load_plan(job, round_)]
     _journal(job, round_, tasks, "planned", {})
-    open_project(job)
     numbers = job.parts.service.push(tasks)
     _journal(job, round_, tasks, "pushed", numbers)
     return len(tasks)
 
 
-def open_project(job: Job) -> str:
-    """Create or find the run's project; every process does so before it talks about tasks."""
-    return job.parts.service.ensure_project(f"emclean {job.run}", job.data.categories, INSTRUCTIONS)
+def open_project(job: Job, state: RunState) -> RunState:
+    """Create or find the run's project and keep its address; every process does so before it talks of tasks.
+
+    What was pushed to one project is never looked for in another: the label service refuses. One in this
+    process forgets with it.
+    """
+    known = "" if job.settings.label_service == "in_process" else state.facts.get("label_project", "")
+    title = f"emclean {job.run}"
+    address = job.parts.service.ensure_project(title, job.data.categories, INSTRUCTIONS, known)
+    return state.knowing(label_project=address)
 
 
 INSTRUCTIONS = (

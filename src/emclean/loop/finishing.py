@@ -10,11 +10,10 @@ import numpy as np
 from emclean.loop import blind
 from emclean.loop.asking import answers_so_far, questions_until
 from emclean.loop.job import Job
+from emclean.loop.logbook import draw_curve, parent_run, settings_record
 from emclean.loop.states import Phase, RunState, write_atomically
-from emclean.report import plots
 from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
 from emclean.report.page import render
-from emclean.stores.tracking import public
 from emclean.types import GRADES, LabelQuality
 
 
@@ -53,14 +52,6 @@ def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
     }
 
 
-def settings_record(job: Job) -> dict[str, Any]:
-    """The settings as they may be shown: addresses without passwords."""
-    values = job.settings.model_dump(mode="json")
-    if values["services"]["mlflow"]:
-        values["services"]["mlflow"] = public(values["services"]["mlflow"])
-    return values
-
-
 def report_file(job: Job) -> Path:
     """Where the report is written."""
     return job.folder / "report.html"
@@ -95,10 +86,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
         status=content["status"],
         started=state.started_at or None,
         finished=job.parts.now().isoformat(timespec="seconds"),
-        rounds=[
-            RoundRow.of(row, grades=grades.get(str(row["round"]), {}).get("counts", {}))
-            for row in content["rounds"]
-        ],
+        rounds=[RoundRow.of(row, **_graded(grades.get(str(row["round"]), {}))) for row in content["rounds"]],
         floor=content["floor"]["ap50"],
         ceiling=content["ceiling"]["ap50"],
         percent_of_ceiling=content["final"]["percent_of_ceiling"],
@@ -127,6 +115,7 @@ def _quality(entry: Mapping[str, Any] | None) -> LabelQuality | None:
 
 
 def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
+    graded = _graded(facts)
     return [
         GradeRow(
             kind,
@@ -134,9 +123,17 @@ def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
             facts["limits"].get(kind),
             facts["precision"].get(kind),
             facts["checked"].get(kind),
+            graded["corrected"].get(kind, 0),
+            graded["asked"].get(kind, 0),
         )
         for kind in GRADES
     ]
+
+
+def _graded(facts: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """Per grade: how many were found, corrected without asking, and shown to the expert."""
+    kept = {"grades": "counts", "corrected": "corrected_by", "asked": "asked_by"}
+    return {name: facts.get(key, {}) for name, key in kept.items()}
 
 
 def _overlay_figures(job: Job) -> list[Figure]:
@@ -167,30 +164,11 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
 
 def finish(job: Job, state: RunState) -> RunState:
     """Log the whole run to MLflow with its curve, report and summary."""
-    from emclean.loop.recording import parent_run
-
     file = write_summary(job, state, "finished")
-    rows = [RoundRow.of(row) for row in state.rounds]
-    known = state.facts.get("baselines", {})
-    picture = plots.budget_curve([plots.curve_of(rows)], known.get("floor"), known.get("ceiling"))
-    curve = job.folder / "budget_curve.png"
-    curve.write_bytes(picture)
-    config = job.folder / "config.json"
-    write_atomically(config, json.dumps(settings_record(job), indent=1))
     run_id = parent_run(job, state)
-    figures = {f"{name}.ap50": value for name, value in known.items() if value is not None}
-    params = {name: str(value) for name, value in _flat(settings_record(job)).items()}
-    files = [file, report_file(job), curve, config]
-    job.parts.tracker.log(run_id, metrics=figures, params=params, artifacts=files)
+    baselines = state.facts.get("baselines", {})
+    figures = {f"{name}.ap50": value for name, value in baselines.items() if value is not None}
+    files = [file, report_file(job), draw_curve(job, state)]
+    job.parts.tracker.log(run_id, metrics=figures, artifacts=files)
     job.parts.tracker.finish(run_id, "FINISHED")
     return state.at(Phase.DONE)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -1,24 +1,31 @@
-"""What a run writes down: predictions, verdicts and corrections in tables, rounds and pictures in MLflow."""
+"""What a run writes down: images, predictions, verdicts and corrections in tables; pictures of its rounds."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from emclean.loop.asking import load_plan
-from emclean.loop.cleaning import Judged, correct, expert_labels, judge, standing_labels
+from emclean.loop.asking import load_plan, questions_until
+from emclean.loop.cleaning import Judged, correct, crowd_labels, expert_labels, judge, standing_labels
 from emclean.loop.job import Job
-from emclean.loop.publishing import metrics_of
 from emclean.loop.states import RunState
 from emclean.report import overlays
 from emclean.science.correction import Corrected
-from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions, Verdicts
+from emclean.stores import columns
+from emclean.stores import labels as label_events
+from emclean.types import NOISE_KINDS, Labels, Predictions, SetAside, Verdicts
+
+T = TypeVar("T")
 
 OVERLAYS = 3
 """Pictures of each sort (asked, corrected) that a round keeps."""
+
+IMAGES_AT_ONCE = 4096
+"""Images whose rows are built and written together; with ten boxes each, a few megabytes."""
 
 
 def digests(job: Job) -> dict[str, str]:
@@ -43,51 +50,40 @@ def _digest(names: Sequence[str], labels: Mapping[str, Labels]) -> str:
     return sha.hexdigest()[:16]
 
 
+def record_inputs(job: Job, aside: Sequence[SetAside]) -> None:
+    """Keep the images, the crowd's labels and what was set aside."""
+    tables, at = job.parts.tables, job.parts.now()
+    for part, source in (("pool", job.data.pool), ("test", job.data.test)):
+        for records in _batches(source.records if source else ()):
+            rows = [{**asdict(record), "run": job.run, "part": part, "at": at} for record in records]
+            tables.append("images", rows)
+    crowd = crowd_labels(job)
+    for names in _batches(sorted(crowd)):
+        labels = {i: crowd[i] for i in names}
+        tables.append("labels", label_events.crowd_events(labels, job.data.categories, run=job.run, at=at))
+    for items in _batches(aside):
+        tables.append("set_aside", [{**asdict(item), "run": job.run, "at": at} for item in items])
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Bounded parts: what is built for a table does not grow with the pool."""
+    return (items[start : start + IMAGES_AT_ONCE] for start in range(0, len(items), IMAGES_AT_ONCE))
+
+
 def record_predictions(job: Job, round_: int, model: str, found: Mapping[str, Predictions]) -> None:
     """Keep a model's predictions for the pool."""
-    rows = [
-        {
-            "run": job.run,
-            "round": round_,
-            "model": model,
-            "image_id": image_id,
-            **{name: p.boxes[:, side].tolist() for side, name in enumerate(("x1", "y1", "x2", "y2"))},
-            "category": [job.data.categories[c] for c in p.categories],
-            "score": p.scores.tolist(),
-        }
-        for image_id, p in found.items()
-    ]
-    job.parts.tables.append("predictions", rows)
+    same = {"run": job.run, "round": round_, "model": model}
+    for names in _batches(sorted(found)):
+        batch = {i: found[i] for i in names}
+        job.parts.tables.append("predictions", columns.predictions(batch, job.data.categories, same))
 
 
 def record_verdicts(job: Job, round_: int, judged: Judged) -> None:
     """Keep the grade of every instance, with its probability, correction and reason."""
-    rows: list[dict[str, Any]] = []
-    for image_id, verdicts in judged.verdicts.items():
-        ids = judged.evidence[image_id].labels.ids
-        rows += [_verdict_row(job, round_, image_id, verdicts, k, ids) for k in range(len(verdicts))]
-    job.parts.tables.append("verdicts", rows)
-
-
-def _verdict_row(
-    job: Job, round_: int, image_id: str, verdicts: Verdicts, k: int, ids: Sequence[str]
-) -> dict[str, Any]:
-    label = int(verdicts.label[k])
-    box = dict(zip(("x1", "y1", "x2", "y2"), verdicts.box[k].tolist(), strict=True))
-    return {
-        "run": job.run,
-        "round": round_,
-        "image_id": image_id,
-        "item": k,
-        "instance_id": ids[label] if label >= 0 else None,
-        "grade": GRADES[verdicts.grade[k]],
-        "probability": float(verdicts.probability[k]),
-        "calibrated": verdicts.calibrated,
-        **box,
-        "category": job.data.categories[int(verdicts.category[k])],
-        "parts": verdicts.parts[verdicts.part_of == k].reshape(-1).tolist(),
-        "reason": verdicts.reason[k],
-    }
+    same = {"run": job.run, "round": round_}
+    for names in _batches(sorted(judged.verdicts)):
+        batch = {i: (judged.verdicts[i], judged.evidence[i].labels.ids) for i in names}
+        job.parts.tables.append("verdicts", columns.verdicts(batch, job.data.categories, same))
 
 
 def record_corrections(
@@ -98,64 +94,48 @@ def record_corrections(
     Each round judges the crowd's labels anew, so a correction that is no longer safe is taken back.
     """
     standing = standing_labels(job)
-    events: list[dict[str, Any]] = []
-    for image_id, corrected in fixed.items():
-        events += _events(job, round_, image_id, standing[image_id], corrected)
-    job.parts.tables.append("labels", events)
-    return _grade_facts(judged, fixed)
+    same: dict[str, Any] = {"round_": round_, "run": job.run, "at": job.parts.now()}
+    for names in _batches(sorted(fixed)):
+        events: list[dict[str, Any]] = []
+        for i in names:
+            why = {change.label_id: (change.reason, change.parent) for change in fixed[i].changes}
+            wanted = fixed[i].labels
+            events += label_events.auto_events(
+                i, standing[i], wanted, why, categories=job.data.categories, **same
+            )
+        job.parts.tables.append("labels", events)
+    asked = {q.task.image.image_id for q in questions_until(job, round_)}
+    return grade_facts(judged, fixed, asked)
 
 
-def _events(job: Job, round_: int, image_id: str, now: Labels, fixed: Corrected) -> list[dict[str, Any]]:
-    """What turns the labels that stand ``now`` into the corrected ones."""
-    before = {name: (tuple(b), int(c)) for name, b, c in zip(now.ids, now.boxes, now.categories, strict=True)}
-    wanted = fixed.labels
-    after = {
-        name: (tuple(b), int(c))
-        for name, b, c in zip(wanted.ids, wanted.boxes, wanted.categories, strict=True)
-    }
-    why = {change.label_id: change for change in fixed.changes}
-    events = []
-    for name in sorted({*before, *after}):
-        if before.get(name) == after.get(name):
-            continue
-        box, category = after.get(name) or before[name]
-        change = why.get(name)
-        events.append(
-            {
-                "event_id": f"auto/{round_}/{image_id}/{name}",
-                "image_id": image_id,
-                "instance_id": name,
-                "event": _event(before.get(name), after.get(name)),
-                "source": "auto",
-                "annotator": "emclean",
-                "at": job.parts.now(),
-                "round": round_,
-                "reason": change.reason if change else "an earlier correction is no longer safe",
-                "parent_id": (change.parent or None) if change else None,
-                "category": job.data.categories[category],
-                **dict(zip(("x1", "y1", "x2", "y2"), map(float, box), strict=True)),
-                "task_key": None,
-                "annotation_id": None,
-                "run": job.run,
-            }
-        )
-    return events
-
-
-def _event(before: tuple[Any, int] | None, after: tuple[Any, int] | None) -> str:
-    if before is None:
-        return "added"
-    if after is None:
-        return "deleted"
-    return "moved" if before[0] != after[0] else "relabelled"
-
-
-def _grade_facts(judged: Judged, fixed: Mapping[str, Corrected]) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    for verdicts in judged.verdicts.values():
+def grade_facts(judged: Judged, fixed: Mapping[str, Corrected], asked: Set[str]) -> dict[str, Any]:
+    """What a round found, by grade: ``counts`` in the whole pool, of these ``corrected_by`` grade without
+    asking and ``asked_by`` grade in the images that the expert was asked about so far; with the corrections'
+    ``limits`` and the ``precision`` of what was ``checked``.
+    """
+    counts, given, changed = Counter[str](), Counter[str](), Counter[str]()
+    for image_id, verdicts in judged.verdicts.items():
         likely = (verdicts.label >= 0) | (verdicts.probability >= 0.5)  # a candidate is no finding by itself
-        counts.update(name for name, counted in zip(verdicts.names(), likely, strict=True) if counted)
-    facts: dict[str, Any] = {"counts": dict(counts), "limits": {}, "precision": {}, "checked": {}}
+        names = [name for name, counted in zip(verdicts.names(), likely, strict=True) if counted]
+        counts.update(names)
+        given.update(names if image_id in asked else ())
+        if image_id in fixed:
+            changed.update(_kinds(verdicts, judged.evidence[image_id].labels.ids, fixed[image_id]))
+    facts = {"counts": dict(counts), "corrected_by": dict(changed), "asked_by": dict(given)}
+    total = sum(len(c.changes) for c in fixed.values())
+    return {**facts, **_precision_facts(judged), "corrected": total}
+
+
+def _kinds(verdicts: Verdicts, ids: Sequence[str], fixed: Corrected) -> list[str]:
+    """The grade of each instance that was corrected, once for each; what has no label was missed."""
+    place = {name: k for k, name in enumerate(ids)}
+    instances = {change.parent or change.label_id for change in fixed.changes}
+    names = verdicts.names()
+    return [names[place[i]] if i in place else "missed" for i in sorted(instances)]
+
+
+def _precision_facts(judged: Judged) -> dict[str, Any]:
+    facts: dict[str, Any] = {"limits": {}, "precision": {}, "checked": {}}
     for kind in NOISE_KINDS:
         limit = judged.limits.get(kind, np.inf)
         facts["limits"][kind] = float(limit) if np.isfinite(limit) else None
@@ -165,26 +145,7 @@ def _grade_facts(judged: Judged, fixed: Mapping[str, Corrected]) -> dict[str, An
         above = seen.probability >= limit
         facts["checked"][kind] = int(above.sum())
         facts["precision"][kind] = float(seen.right[above].mean()) if above.any() else None
-    facts["corrected"] = sum(len(c.changes) for c in fixed.values())
     return facts
-
-
-def parent_run(job: Job, state: RunState) -> str:
-    """The MLflow run of the whole job."""
-    tags = {"emclean.run": job.run, **{f"digest.{k}": v for k, v in state.facts.get("digests", {}).items()}}
-    return job.parts.tracker.run(job.run, job.run, tags=tags)
-
-
-def log_round(job: Job, state: RunState, row: Mapping[str, Any]) -> str:
-    """Log a round's figures to its own MLflow run, a child of the job's; return its id."""
-    parent = parent_run(job, state)
-    key, name = f"{job.run}/{state.round}", f"{job.run} round {state.round}"
-    child = job.parts.tracker.run(key, name, parent=parent)
-    params = {"round": str(state.round), "label_version": str(job.parts.tables.version("labels"))}
-    job.parts.tracker.log(child, metrics=metrics_of(row), params=params, step=state.round)
-    job.parts.tracker.log(parent, metrics=metrics_of(row), step=state.round)
-    job.parts.tracker.finish(child, "FINISHED")
-    return child
 
 
 def round_overlays(job: Job, state: RunState, run_id: str) -> list[Path]:

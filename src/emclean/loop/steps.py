@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from emclean.loop.cleaning import (
 )
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
+from emclean.loop.logbook import log_round
 from emclean.loop.modelling import Training, fit
 from emclean.loop.publishing import (
     card,
@@ -35,8 +36,8 @@ from emclean.loop.publishing import (
     test_detection,
 )
 from emclean.loop.recording import (
-    log_round,
     record_corrections,
+    record_inputs,
     record_predictions,
     record_verdicts,
     round_overlays,
@@ -44,7 +45,6 @@ from emclean.loop.recording import (
 from emclean.loop.selecting import choose
 from emclean.loop.states import Phase, RunState
 from emclean.science import evaluation
-from emclean.stores import labels as label_events
 from emclean.types import Target
 
 Step = Callable[[Job, RunState], RunState]
@@ -52,16 +52,9 @@ Step = Callable[[Job, RunState], RunState]
 
 def ingest(job: Job, state: RunState) -> RunState:
     """Write the images, the crowd's labels and what was set aside into the tables."""
-    tables, data = job.parts.tables, job.data
-    rows = []
-    for part, source in (("pool", data.pool), ("test", data.test)):
-        for record in source.records if source else ():
-            rows.append({**asdict(record), "run": job.run, "part": part, "at": job.parts.now()})
-    tables.append("images", rows)
-    events = label_events.crowd_events(crowd_labels(job), data.categories, run=job.run, at=job.parts.now())
-    tables.append("labels", events)
+    data = job.data
     aside = data.pool.set_aside + (data.test.set_aside if data.test else ())
-    tables.append("set_aside", [{**asdict(item), "run": job.run, "at": job.parts.now()} for item in aside])
+    record_inputs(job, aside)
     job.parts.console.say(
         f"{len(data.pool.records)} pool images with {sum(map(len, data.pool.labels.values()))} crowd labels, "
         f"{len(data.test.records) if data.test else 0} test images; {len(aside)} items set aside"
@@ -96,6 +89,7 @@ def plan(job: Job, state: RunState) -> RunState:
 
 def push(job: Job, state: RunState) -> RunState:
     """Send the questions, each exactly once."""
+    state = asking.open_project(job, state)
     count = asking.push(job, state.round)
     job.parts.console.say(f"{count} tasks are with the label service")
     return state.at(Phase.WAIT)
@@ -105,7 +99,7 @@ def wait(job: Job, state: RunState) -> RunState:
     """Take in answers until none is open; the same phase again means that experts are still at work."""
     since = time.monotonic()
     mine = {q.task.key for q in asking.load_plan(job, state.round)}
-    asking.open_project(job)
+    state = asking.open_project(job, state)
     with asking.answering(job, state.round) as check:
         while True:
             check()

@@ -11,7 +11,8 @@ from emclean.types import LabelQuality, SetAside
 class RoundRow:
     """One round. Cost columns count everything spent up to its end; shares and rates are fractions 0-1.
 
-    ``grades`` counts the judged instances of the round by grade.
+    By grade, ``grades`` counts the judged instances, ``corrected`` those corrected without asking, and
+    ``asked`` those in the images that the expert was asked about up to its end.
     """
 
     round: int
@@ -31,6 +32,8 @@ class RoundRow:
     model_version: str | None = None
     promoted: bool | None = None
     grades: Mapping[str, int] = field(default_factory=dict)
+    corrected: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(row: Mapping[str, Any], **more: Any) -> "RoundRow":
@@ -70,7 +73,8 @@ class GradeRow:
     """One grade: how often it was given, the threshold of its correction, and what that correction is worth.
 
     ``precision`` is measured on ``checked`` instances that the expert answered; ``threshold`` is None where
-    the wanted precision cannot be reached, so that nothing is corrected without being asked.
+    the wanted precision cannot be reached, so that nothing is corrected without being asked. ``corrected``
+    and ``asked`` are as in :class:`RoundRow`.
     """
 
     grade: str

@@ -1,11 +1,12 @@
 """The report of one run: a single HTML file that needs nothing else, neither network nor script."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 
 from emclean.report import html, plots
 from emclean.report.data import Figure, ReportData, RoundRow
 from emclean.report.theme import ThemeName
+from emclean.types import GRADES
 
 # Nothing may be loaded from anywhere: pictures are in the page, and no script runs, whatever a name says.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -177,7 +178,7 @@ def _grades(data: ReportData) -> str:
     if not data.grades and not any(row.grades for row in data.rounds):
         return ""
     stacked = _both("Grades by round", lambda theme: plots.grades_by_round(data.rounds, theme))
-    head = ("grade", "instances", "corrected", "asked", "threshold", "measured precision", "checked")
+    head = ("grade", "found", "corrected", "asked", "threshold", "measured precision", "checked")
     rows = (
         [html.text(g.grade), html.whole(g.count), html.whole(g.corrected), html.whole(g.asked),
          html.number(g.threshold, 2), html.number(g.precision, 2), html.whole(g.checked)]
@@ -185,12 +186,24 @@ def _grades(data: ReportData) -> str:
     )  # fmt: skip
     note = (
         "A grade is corrected without asking only above its threshold, chosen on the expert's images "
-        "for the wanted precision. A dash: that precision cannot be reached, so nothing is corrected."
+        "for the wanted precision. A dash: that precision cannot be reached, so nothing is corrected. "
+        "Found: in the whole pool, which each round judges anew. Corrected: automatically. Asked: in the "
+        "images that the expert was asked about so far."
     )
     listed = html.table(head, rows) if data.grades else ""
-    return html.section(
-        "Grades", f'<div class="pair"><div>{stacked}</div><div>{listed}</div></div>', note=note
-    )
+    pictures = f'<div class="pair"><div>{stacked}</div><div>{listed}</div></div>'
+    return html.section("Grades", pictures, _grades_by_round(data.rounds), note=note)
+
+
+def _grades_by_round(rounds: Sequence[RoundRow]) -> str:
+    """Found, corrected and asked, by round and grade."""
+    rows = [
+        [f"round {row.round}", what, *(html.whole(counts.get(grade, 0)) for grade in GRADES)]
+        for row in rounds
+        if row.grades
+        for what, counts in (("found", row.grades), ("corrected", row.corrected), ("asked", row.asked))
+    ]
+    return html.table(("", "", *GRADES), rows, left=(0, 1)) if rows else ""
 
 
 def _gallery(figures: Iterable[Figure]) -> str:

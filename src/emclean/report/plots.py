@@ -1,6 +1,6 @@
 """Plots as PNG bytes, for the report and for MLflow; each takes plain values and a page theme."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emclean.report.data import KindRow, RoundRow, StageTime
 from emclean.report.theme import GRADE_COLOURS, MARKERS, Theme, ThemeName, empty, figure, legend, png
-from emclean.types import GRADES, Bools, Floats, LabelQuality
+from emclean.types import GRADES, LabelQuality
 
 CostUnit = Literal["minutes", "share", "images"]
 
@@ -256,60 +256,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def reliability(probabilities: Floats, outcomes: Bools, bins: int = 10, theme: ThemeName = "light") -> bytes:
-    """Stated probability ``[N]`` against what came true ``[N]``, in bins of equal width, with their counts.
-
-    On the diagonal a probability means what it says (reliability diagram, Murphy and Winkler 1977).
-    """
-    if len(probabilities) != len(outcomes):
-        raise ValueError(f"outcomes: expected {len(probabilities)} values, got {len(outcomes)}")
-    drawing, axes, colours = figure(theme, width=4.8, height=4.4)
-    axes.plot([0, 1], [0, 1], color=colours.soft, linewidth=1.2, linestyle=(0, (5, 3)))
-    index = np.clip((np.asarray(probabilities) * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    filled = counts > 0
-    stated = np.bincount(index, weights=probabilities, minlength=bins)[filled] / counts[filled]
-    came_true = np.bincount(index, weights=outcomes, minlength=bins)[filled] / counts[filled]
-    axes.plot(stated, came_true, color=colours.series[0], marker="o", linewidth=2)
-    for x, y, count in zip(stated, came_true, counts[filled], strict=True):
-        axes.annotate(
-            str(count), (x, y), (5, -11), textcoords="offset points", fontsize=8, color=colours.soft
-        )
-    axes.set(xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
-    axes.set_xlabel("stated probability (numbers: instances)")
-    axes.set_ylabel("share that came true")
-    return png(drawing)
-
-
-def heat_map(
-    rows: Sequence[str], columns: Sequence[str], values: Floats, label: str = "", theme: ThemeName = "light"
-) -> bytes:
-    """A grid of figures ``values [R, C]`` (NaN = not known), each written into its cell."""
-    shape = (len(rows), len(columns))
-    if values.shape != shape:
-        raise ValueError(f"values: expected shape {shape}, got {values.shape}")
-    drawing, axes, colours = figure(theme, 1.6 + 0.75 * max(shape[1], 3), 1.2 + 0.45 * max(shape[0], 2))
-    if not np.isfinite(values).any():
-        empty(axes, colours)
-        return png(drawing)
-    image = axes.imshow(values, cmap="cividis", aspect="auto")
-    axes.set_xticks(range(shape[1]), list(columns))
-    axes.set_yticks(range(shape[0]), list(rows))
-    axes.grid(visible=False)
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
-    for (r, c), value in np.ndenumerate(values):
-        known = bool(np.isfinite(value))
-        ink = ("#101418" if value > middle else "#ffffff") if known else colours.soft
-        axes.text(c, r, f"{value:.3g}" if known else "–", ha="center", va="center", color=ink, fontsize=9)
-    bar = drawing.colorbar(image, ax=axes, label=label)
-    bar.ax.tick_params(colors=colours.soft, length=0)
-    bar.ax.yaxis.label.set_color(colours.soft)
-    bar.outline.set_visible(False)
-    return png(drawing)
-
-
-def grade_counts(names: Sequence[str]) -> Mapping[str, int]:
-    """How often each grade occurs, in the order of the grades."""
-    return {grade: names.count(grade) for grade in GRADES if grade in names}

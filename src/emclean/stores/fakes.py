@@ -35,14 +35,14 @@ class InMemoryLabelService:
         self._clock, self._ticks = clock, 0
         self._lock = threading.RLock()
 
-    def ensure_project(self, name: str, categories: Sequence[str], instructions: str) -> str:
+    def ensure_project(self, name: str, categories: Sequence[str], instructions: str, known: str = "") -> str:
         """Create the project once, or find it again; return its address for people."""
         self._called("ensure_project")
-        known = self.projects.setdefault(name, tuple(categories))
-        if known != tuple(categories):
-            raise LabelServiceError(
-                f"project '{name}' has the categories {', '.join(known)}", "label service"
-            )
+        if known and name not in self.projects:
+            raise LabelServiceError(f"project '{name}' is not here any more", known, "Start a new run.")
+        here = self.projects.setdefault(name, tuple(categories))
+        if here != tuple(categories):
+            raise LabelServiceError(f"project '{name}' has the categories {', '.join(here)}", "label service")
         return f"memory://{name}"
 
     def push(self, tasks: Sequence[TaskSpec]) -> Mapping[str, int]:
@@ -193,8 +193,18 @@ class InMemoryTracker:
         run.params = {**(params or {}), **run.params}
 
     def finish(self, run_id: str, status: str) -> None:
-        """Close a run as ``FINISHED`` or ``FAILED``."""
+        """Close a run, and what is still open below it, as ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self._run(run_id).status = status
+        for run in self.runs.values():
+            if run.parent == run_id and run.status == "RUNNING":
+                run.status = status
+
+    def resume(self, run_id: str) -> bool:
+        """Open a closed run again as ``RUNNING``; False where there is no such run."""
+        self._up()
+        if run_id in self.runs:
+            self.runs[run_id].status = "RUNNING"
+        return run_id in self.runs
 
     def _run(self, run_id: str) -> TrackedRun:
         self._up()

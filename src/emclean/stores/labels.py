@@ -61,34 +61,52 @@ def crowd_events(
 
 def auto_events(
     image_id: str,
-    changes: Iterable[Any],
+    labels: Labels,
+    corrected: Labels,
+    why: Mapping[str, tuple[str, str]],
     *,
     categories: Sequence[str],
     round_: int,
     run: str,
     at: datetime,
 ) -> list[Row]:
-    """Events of automatic corrections in one image.
+    """Events that turn the labels of an image as they stand into the automatically corrected ones.
 
-    A change is a mapping or an object with ``event, label_id, box, category, reason, parent``; ``label_id``
-    may be empty for an added instance, ``category`` an index or a name, ``box`` None for a deleted one.
+    ``why`` maps instances to the reason of their change and the instance that they came from (or ""). What
+    stands corrected and is not wanted any more is taken back: each round judges the crowd's labels anew.
     """
+    before, after = _by_instance(labels), _by_instance(corrected)
+    same = {"image_id": image_id, "source": "auto", "annotator": "emclean", "at": at}
+    same |= {"round": round_, "run": run}
     rows = []
-    for place, change in enumerate(changes):
-        event, instance = _part(change, "event"), str(_part(change, "label_id") or f"auto-{round_}-{place}")
-        cause = f"{run}/auto/{round_}/{image_id}/{instance}/{event}"
-        state = _state(_part(change, "box"), _name(_part(change, "category"), categories, cause))
-        why = {"reason": str(_part(change, "reason") or ""), "parent_id": _part(change, "parent") or None}
-        row = {
-            "event_id": cause,
-            "image_id": image_id,
-            "instance_id": instance,
-            "event": event,
-            **state,
-            **why,
-        }
-        rows.append(row | {"source": "auto", "annotator": "emclean", "at": at, "round": round_, "run": run})
+    for instance in sorted({*before, *after}):
+        now, then = before.get(instance), after.get(instance)
+        if now == then:
+            continue
+        box, category = before[instance] if then is None else then
+        reason, parent = why.get(instance, ("an earlier correction is no longer safe", ""))
+        state = _state(box, _name(category, categories, "corrected label"))
+        row = _row(_changed(now, then), reason, state, parent or None)
+        name = {"event_id": f"auto/{round_}/{image_id}/{instance}", "instance_id": instance}
+        rows.append({**name, **row, **same})
     return rows
+
+
+Placed = tuple[tuple[float, ...], int]
+
+
+def _by_instance(labels: Labels) -> dict[str, Placed]:
+    """Box and category of each instance."""
+    columns = zip(labels.ids, labels.boxes.tolist(), labels.categories.tolist(), strict=True)
+    return {name: (tuple(box), category) for name, box, category in columns}
+
+
+def _changed(before: Placed | None, after: Placed | None) -> str:
+    if before is None:
+        return "added"
+    if after is None:
+        return "deleted"
+    return "moved" if before[0] != after[0] else "relabelled"
 
 
 def expert_events(
@@ -338,10 +356,6 @@ def _name(category: Any, categories: Sequence[str], where: str) -> str | None:
 def _state(box: Any, category: str | None) -> Row:
     corners = [None] * 4 if box is None else [float(side) for side in box]
     return {**dict(zip(CORNERS, corners, strict=True)), "category": category}
-
-
-def _part(change: Any, name: str) -> Any:
-    return change.get(name) if isinstance(change, Mapping) else getattr(change, name, None)
 
 
 def _scalar(name: str, value: Any) -> Any:

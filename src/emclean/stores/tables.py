@@ -32,6 +32,9 @@ BATCH_ROWS = 65_536
 PATIENCE_S = 120.0
 """How long an append tries again while other writers are faster."""
 
+MANY_FILES = 32
+"""A run's files in one table that are left as they are; more are joined."""
+
 # By default Delta forgets versions after 30 days; here every past version must stay readable.
 KEEP_HISTORY = {
     "delta.logRetentionDuration": "interval 36500 days",
@@ -94,17 +97,32 @@ class Tables:
             stored = self._open(name)
             return -1 if stored is None else int(stored.version())
 
-    def compact(self, name: str) -> int:
-        """Join small files into large ones; past versions stay readable. Return the table's version."""
+    def compact(self, name: str, run: str | None = None) -> int:
+        """Join small files (of one run) into large ones; past versions stay readable. Return the version."""
+        parts = None if run is None else [("run", "=", run)]
 
         def once() -> int:
             stored = self._open(name)
             if stored is None:
                 return -1
-            stored.optimize.compact()
+            stored.optimize.compact(partition_filters=parts)
             return int(stored.version())
 
         return self._patiently(name, once)
+
+    def tidy(self, run: str, many: int = MANY_FILES) -> None:
+        """Compact each table in which the run has more than ``many`` files; the others cost a look."""
+        for name in SPECS:
+            if self._files(name, run) > many:
+                self.compact(name, run)
+
+    def _files(self, name: str, run: str) -> int:
+        with self._errors(name):
+            stored = self._open(name)
+            if stored is None:
+                return 0
+            files = pa.table(stored.get_add_actions(flatten=True))
+            return files.filter(pc.equal(files["partition.run"], run)).num_rows if files.num_rows else 0
 
     def _try_append(self, spec: TableSpec, table: pa.Table, key: tuple[str, ...]) -> int:
         stored = self._open(spec.name) or self._create(spec)
@@ -272,13 +290,20 @@ def _condition(spec: TableSpec, where: Mapping[str, Any]) -> Any:
 
 
 def _narrow(spec: TableSpec, table: pa.Table, key: tuple[str, ...]) -> Any:
-    """A filter that holds for every stored row that could share a key with ``table``."""
+    """A filter that holds for every stored row that could share a key with ``table``.
+
+    A long append comes as several tables of neighbouring keys, each of which then reads its own range only.
+    """
     where = {}
+    ranges = []
     for column in key:
         values = pc.unique(table[column])
         if len(values) == 1 or column in spec.partition:
             where[column] = values.to_pylist()
-    return _condition(spec, where)
+        else:
+            ends = pc.min_max(values)
+            ranges.append((pads.field(column) >= ends["min"]) & (pads.field(column) <= ends["max"]))
+    return reduce(lambda a, b: a & b, ranges, _condition(spec, where))
 
 
 def _fetch(stored: DeltaTable, schema: pa.Schema, condition: Any) -> pa.Table:

@@ -88,11 +88,32 @@ class MlflowTracker:
                 log_path(client, run_id, Path(path))
 
     def finish(self, run_id: str, status: str) -> None:
-        """Close a run as ``FINISHED`` or ``FAILED``."""
+        """Close a run, and what is still open below it, as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        below = f"tags.`mlflow.parentRunId` = {quoted(run_id)} AND attributes.status = 'RUNNING'"
         with errors(self.uri):
             client = connect(self.uri)
+            for child in client.search_runs([self._experiment()], below):
+                client.set_terminated(child.info.run_id, status)
             if client.get_run(run_id).info.status != status:
                 client.set_terminated(run_id, status)
+
+    def resume(self, run_id: str) -> bool:
+        """Open a closed run again as ``RUNNING``; False where there is no such run."""
+        with errors(self.uri):
+            client = connect(self.uri)
+            from mlflow.exceptions import MlflowException
+
+            try:
+                info = client.get_run(run_id).info
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+            if info.lifecycle_stage == "deleted":
+                return False
+            if info.status != "RUNNING":
+                client.update_run(run_id, status="RUNNING")
+            return True
 
     def address(self, run_id: str) -> str:
         """Where people see the run; the database's address where there is no server."""

@@ -32,6 +32,10 @@ def project_title(name: str) -> str:
     return f"{name[: _TITLE_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def _place(project: Mapping[str, Any]) -> str:
+    return f"/projects/{project['id']}/data"
+
+
 class LabelStudioService:
     """Questions to experts in one project of a Label Studio server.
 
@@ -54,17 +58,28 @@ class LabelStudioService:
         """End the session with the server."""
         self._client.close()
 
-    def ensure_project(self, name: str, categories: Sequence[str], instructions: str) -> str:
-        """Create the project once, or find it again; return its address for people."""
+    def ensure_project(self, name: str, categories: Sequence[str], instructions: str, known: str = "") -> str:
+        """Create the project once, or find it again; return its address for people.
+
+        ``known`` is the address that was told before: the project must then be there already, by title and
+        number, though the server may have moved.
+        """
         title = project_title(name)
         wanted = _project_settings(title, categories, instructions)
-        found = self._find(title) or self._create(title, wanted)
+        found = self._find(title)
+        if known and (found is None or not known.endswith(_place(found))):
+            raise LabelServiceError(
+                f"the project '{title}' that holds this run's tasks is not here: they were pushed to {known}",
+                self._client.url,
+                "Let services.label_studio name that server, or start a new run with run=NAME.",
+            )
+        found = found or self._create(title, wanted)
         if found["label_config"] != wanted["label_config"]:
             self._client.patch(f"/api/projects/{found['id']}", wanted)
         self._project, self._categories = int(found["id"]), tuple(categories)
         self._ensure_storage()
         self._ensure_view()
-        return f"{self._client.url}/projects/{self._project}/data"
+        return self._client.url + _place(found)
 
     def push(self, tasks: Sequence[TaskSpec]) -> Mapping[str, int]:
         """Create each task exactly once, by its key; return the task id of every key, old and new.

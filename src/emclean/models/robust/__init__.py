@@ -1,1 +1,0 @@
-"""Methods that train on noisy labels, one file each."""
