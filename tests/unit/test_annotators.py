@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from science_scenes import objects
 
 from emclean.science.annotators import Priors, agreement, estimate, krippendorff_alpha, measured
-from emclean.science.annotators.fusion import weighted_boxes_fusion
 from emclean.science.annotators.gather import associate, from_places, to_places
 from emclean.science.evaluation import label_quality
 from emclean.types import Labels
@@ -231,22 +230,6 @@ def test_agreement_of_pairs() -> None:
     assert found.alpha < 1.0
     apart = [Labels(BOX, ZERO, annotators=("a",)), Labels(BOX, ZERO, annotators=("b",))]
     assert np.isnan(agreement(apart, 1).f1[0, 1])
-
-
-def test_fused_boxes_lie_between_their_sources() -> None:
-    shifted = BOX + np.array([2, 0, 2, 0])
-    fused = weighted_boxes_fusion([(BOX, np.array([0.9]), ZERO), (shifted, np.array([0.3]), ZERO)])
-    np.testing.assert_allclose(fused.boxes, [[0.5, 0, 10.5, 10]])
-    np.testing.assert_allclose(fused.scores, [0.6])
-
-
-def test_what_only_one_source_sees_counts_less_and_categories_stay_apart() -> None:
-    alone = weighted_boxes_fusion([(BOX, np.array([0.8]), ZERO), (BOX + 50, np.array([0.8]), ZERO)])
-    np.testing.assert_allclose(alone.scores, [0.4, 0.4])
-    apart = weighted_boxes_fusion([(BOX, np.array([0.8]), ZERO), (BOX, np.array([0.8]), ZERO + 1)])
-    assert sorted(apart.categories.tolist()) == [0, 1]
-    with pytest.raises(ValueError, match="weights"):
-        weighted_boxes_fusion([(BOX, np.array([0.8]), ZERO)], weights=[0.0])
 
 
 @pytest.mark.slow

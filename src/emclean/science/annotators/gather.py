@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emclean.boxes import centre, match
-from emclean.science.annotators.fusion import weighted_boxes_fusion
+from emclean.science.consensus import weighted_boxes_fusion
 from emclean.types import Bools, Floats, Ints, Labels
 
 FUSE = 0.4
