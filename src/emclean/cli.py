@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_services(commands)
     _add_jobs(commands)
     _add_results(commands)
+    _add_audit(commands)
     return top
 
 
@@ -100,6 +101,29 @@ def _add_results(commands: Any) -> None:
         "further options of the simulated expert, after --  (`emclean expert --truth F -- --help` lists them)"
     )
     command.add_argument("options", nargs="*", metavar="OPTION", help=more)
+
+
+def _add_audit(commands: Any) -> None:
+    text = "Find wrong labels by a detector's predictions alone: no cluster, no training, no workspace."
+    command = commands.add_parser("audit", help=text, description=text)
+    command.set_defaults(command=audit)
+    command.add_argument("labels", metavar="LABELS", help="the labels to judge (COCO JSON)")
+    command.add_argument("predictions", metavar="PREDICTIONS", help="a detector's results on the same images")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write into")
+    command.add_argument("--images", metavar="DIR", help="folder of the pictures: the worst are drawn")
+    more = "right labels of some or all images (COCO JSON): calibrates the probabilities"
+    command.add_argument("--truth", metavar="FILE", help=more)
+    numbers: tuple[tuple[str, Any, Any, str], ...] = (
+        ("--precision", float, 0.95, "precision that automatic corrections must reach"),
+        ("--confident", float, 0.2, "score from which a prediction may propose an object"),
+        ("--top", int, 100, "instances listed in the page"),
+        ("--pictures", int, 12, "images and instances drawn in the page, of each"),
+        ("--seed", int, 0, "draws the images that calibrate, where there are many"),
+    )
+    for name, kind, default, words in numbers:
+        command.add_argument(name, type=kind, default=default, metavar="N", help=f"{words} (%(default)s)")
+    more = "do not judge the labels of images that no prediction names"
+    command.add_argument("--skip-unpredicted", action="store_true", help=more)
 
 
 def up(given: argparse.Namespace) -> int:
@@ -296,6 +320,23 @@ def _tables_of(workspace: Path, run: str) -> str:
     submitted = workspace / "runs" / run / SUBMITTED
     kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
     return str(kept.get("configuration", {}).get("tables") or workspace / "tables")
+
+
+def audit(given: argparse.Namespace) -> int:
+    """Judge labels by predictions; print the worst, write the rest."""
+    from emclean import audit
+    from emclean.audit.text import table
+
+    names = ("precision", "confident", "top", "pictures", "seed", "skip_unpredicted")
+    settings = audit.Settings(**{name: getattr(given, name) for name in names})
+    place = (given.labels, given.predictions, given.out, given.images, given.truth)
+    print(table(audit.audit(*place, settings=settings, say=_tell)))
+    return 0
+
+
+def _tell(line: str) -> None:
+    """How far it is, apart from the result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def expert(given: argparse.Namespace) -> int:

@@ -4,12 +4,16 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from emclean.report.data import Figure
 
 DASH = "–"
 MASK = "********"
+
+# Nothing may be loaded from anywhere: pictures are in the page, and no script runs, whatever a name says.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 _SECRET = re.compile(r"token|passw|secret|api_?key|access_?key|authorization|credential", re.IGNORECASE)
 _NO_SECRET = re.compile(r"_(file|path)$", re.IGNORECASE)
@@ -108,3 +112,15 @@ def section(title: str, *content: str, note: str = "") -> str:
 def folded(title: str, content: str) -> str:
     """A part of the page that the reader opens."""
     return f"<section><details><summary>{text(title)}</summary>{content}</details></section>"
+
+
+def document(title: str, body: str) -> str:
+    """A whole page in the report's style, that needs nothing else: no network, no script."""
+    style = files("emclean.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{style}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )

@@ -1,0 +1,163 @@
+"""The audit's pictures: labels, model and proposed fixes drawn over the worst images and instances."""
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from emclean.audit.findings import Finding
+from emclean.audit.settings import Settings
+from emclean.audit.sources import Case, Sources
+from emclean.audit.summary import LIKELY, Summary
+from emclean.boxes import enclosing
+from emclean.errors import DataError, ImageError
+from emclean.imaging import readers
+from emclean.report import overlays
+from emclean.report.data import Figure
+from emclean.stores.formats.coco import Key
+from emclean.stores.formats.rows import ImageEntry
+from emclean.types import Floats, Labels, Predictions, SetAside, Verdicts
+
+Judged = Callable[[Case], tuple[Verdicts, list[Finding]]]
+"""Judges an image again: nothing of it was kept."""
+
+SIZE, CUTOUT = 640, 360
+"""Pixels of the longer side of an image's picture, and of one instance's."""
+
+
+class Folder:
+    """A folder (or URI) of pictures, found by the name in the label file or by its last part."""
+
+    def __init__(self, place: str) -> None:
+        try:
+            fs, root = fsspec.core.url_to_fs(str(place))
+            there = fs.exists(root)
+        except (OSError, ValueError, ImportError) as cause:
+            raise DataError(
+                f"the folder cannot be opened: {cause}.", str(place), "Check the path."
+            ) from cause
+        if not there:
+            raise DataError("there is no such folder.", str(place), "Check the path.")
+        self._fs, self._root = fs, root.rstrip("/")
+        self._tails: dict[str, list[str]] | None = None
+
+    def read(self, entry: ImageEntry) -> NDArray[np.uint8]:
+        """The grey pixels ``[H,W]`` of one image; one whose size is not that of its labels is refused."""
+        name = entry.file_name.replace("\\", "/").removeprefix("./")
+        path = f"{self._root}/{name}"
+        if not self._fs.exists(path):
+            path = self._by_tail(name)
+        pixels = readers.read(self._fs.unstrip_protocol(path), name).pixels
+        height, width = pixels.shape
+        if entry.width is not None and (entry.width, entry.height) != (width, height):
+            said = f"{entry.width} x {entry.height}"
+            raise ImageError(f"the label file says {said} px, the picture has {width} x {height}.", name)
+        return readers.to_grey8(pixels)
+
+    def _by_tail(self, name: str) -> str:
+        if self._tails is None:
+            self._tails = {}
+            for path in self._fs.find(self._root):
+                self._tails.setdefault(PurePosixPath(path).name, []).append(path)
+        alike = self._tails.get(PurePosixPath(name).name, [])
+        if len(alike) != 1:
+            raise ImageError("the label file names it, the folder does not hold it.", name)
+        return alike[0]
+
+
+class Painter:
+    """Draws the worst images and instances of an audit; pictures that cannot be used are set aside."""
+
+    def __init__(
+        self, sources: Sources, folder: Folder, summary: Summary, settings: Settings, judged: Judged
+    ) -> None:
+        self._sources, self._folder, self._summary, self._settings = sources, folder, summary, settings
+        self._judged = judged
+        self._absent: set[Key] = set()
+
+    def images(self) -> list[Figure]:
+        """The images with most expected errors, with every fix that is likely."""
+        rows = [row for row in self._summary.ranking if row.judged and row.expected > 0]
+        figures: list[Figure] = []
+        for row in rows:
+            if len(figures) == self._settings.pictures:
+                break
+            pixels = self._pixels(row.key)
+            if pixels is not None:
+                case = self._sources.again(row.key, self._settings.confident)
+                _, found = self._judged(case)
+                caption = f"{row.expected:.1f} errors expected, {row.likely} likely, {row.labels} labels"
+                picture = overlays.overlay(pixels, _layers(case, found), SIZE)
+                figures.append(Figure(row.image, picture, caption))
+        return figures
+
+    def instances(self) -> list[Figure]:
+        """The instances most probably wrong, each cut out with its surroundings."""
+        figures: list[Figure] = []
+        for rank, finding in enumerate(self._summary.top, start=1):
+            if len(figures) == self._settings.pictures:
+                break
+            pixels = self._pixels(finding.key)
+            if pixels is not None:
+                case = self._sources.again(finding.key, self._settings.confident)
+                picture = _cutout(pixels, case, finding)
+                title = f"{rank}. {finding.grade}, {finding.fix}: {finding.error:.2f}"
+                figures.append(Figure(title, picture, f"{finding.image}: {finding.reason}"))
+        return figures
+
+    def _pixels(self, key: Key) -> NDArray[np.uint8] | None:
+        entry = self._sources.entries[key]
+        if key in self._absent:
+            return None
+        try:
+            return self._folder.read(entry)
+        except ImageError as cause:
+            self._absent.add(key)
+            reason = f"not drawn: {cause.what.rstrip('.')}"
+            self._summary.set_aside(SetAside("image", entry.file_name, reason))
+            return None
+
+
+def _layers(case: Case, found: list[Finding]) -> overlays.Layers:
+    """Labels, confident predictions, and the fixes that are likely."""
+    changes = [change for finding in found if finding.error >= LIKELY for change in _changes(finding)]
+    return overlays.Layers(case.labels, case.evidence.crowd.above(case.evidence.confident), changes=changes)
+
+
+def _changes(finding: Finding) -> list[overlays.Change]:
+    """The drawing of one fix; its grade stands at its first box."""
+    word = f"{finding.grade} {finding.error:.2f}"
+    own = np.array(finding.box)
+    if finding.fix == "add":
+        return [overlays.Change(None, own, word)]
+    if finding.fix == "move":
+        return [overlays.Change(own, np.array(finding.new_box), word)]
+    if finding.fix == "split":
+        parts = [overlays.Change(None, np.array(part)) for part in finding.parts]
+        return [overlays.Change(own, None, word), *parts]
+    if finding.fix == "delete":
+        return [overlays.Change(own, None, word)]
+    return [overlays.Change(None, own, word)] if finding.grade != "clean" else []
+
+
+def _cutout(pixels: NDArray[np.uint8], case: Case, finding: Finding) -> bytes:
+    """One finding with what is around it."""
+    boxes = [finding.box, *([finding.new_box] if finding.new_box is not None else []), *finding.parts]
+    x1, y1, x2, y2 = enclosing(np.array(boxes, dtype=np.float64))
+    half = max(0.9 * max(x2 - x1, y2 - y1), 32.0)
+    height, width = pixels.shape
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    crop = np.array([max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)])
+    labels, seen = case.labels, case.evidence.crowd.above(case.evidence.confident)
+    near: tuple[Any, Any] = _within(labels, crop), _within(seen, crop)
+    layers = overlays.Layers(near[0], near[1], changes=_changes(finding))
+    return overlays.overlay(pixels, layers, CUTOUT, crop)
+
+
+def _within(part: Labels | Predictions, crop: Floats) -> Labels | Predictions:
+    """What touches the cut-out."""
+    boxes = part.boxes
+    return part.take((boxes[:, :2] < crop[2:]).all(axis=1) & (boxes[:, 2:] > crop[:2]).all(axis=1))
