@@ -211,7 +211,7 @@ def publish(job: Job, state: RunState) -> RunState:
 
 def serve_champion(job: Job, state: RunState) -> RunState:
     """Serve the champion, whoever trained it; nothing changes where it is served already."""
-    champion = job.parts.registry.champion()
+    champion = job.parts.registry.champion() if job.parts.swap else None
     if champion is None or job.parts.swap is None:
         return state
     weights = champion_weights(job, champion)
