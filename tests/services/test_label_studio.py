@@ -109,6 +109,19 @@ def test_project_is_made_once(label_studio, service, client, request):
     again.close()
 
 
+def test_a_project_that_is_not_here_is_not_made_anew(service, client, request):
+    title = f"emclean {request.node.name}"
+    address = service.ensure_project(title, ["deposit"], "")
+    moved = address.replace("127.0.0.1", "another.host")
+    assert service.ensure_project(title, ["deposit"], "", known=moved) == address
+    elsewhere = "http://another.host:8080/projects/99999/data"
+    before = client.get("/api/projects", page_size=1000)["count"]
+    for name in (title, f"{title} B"):  # the same title with another number, and no such title
+        with pytest.raises(LabelServiceError, match=r"were pushed to http://another\.host:8080"):
+            service.ensure_project(name, ["deposit"], "", known=elsewhere)
+    assert client.get("/api/projects", page_size=1000)["count"] == before
+
+
 def test_project_follows_new_categories(service, client, request):
     title = f"emclean {request.node.name}"
     address = service.ensure_project(title, ["deposit", "vesicle"], "Both.")

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,28 +13,10 @@ PNG = b"\x89PNG picture"
 
 
 def full(**fields):
+    first = RoundRow(0, 6, 40, 0, 0, 0, 8.5, 0.07, 0.6, 0.5, 0.545, 0.61, 0.55, 0.66, "1", True)
+    graded = {"clean": 30, "spurious": 17}
     rounds = [
-        RoundRow(
-            0,
-            6,
-            40,
-            0,
-            0,
-            0,
-            8.5,
-            0.07,
-            0.6,
-            0.5,
-            0.545,
-            0.61,
-            0.55,
-            0.66,
-            "1",
-            True,
-            {"clean": 30, "spurious": 17},
-            corrected={"spurious": 11},
-            asked={"clean": 9, "spurious": 5},
-        ),
+        replace(first, grades=graded, corrected={"spurious": 11}, asked={"clean": 9, "spurious": 5}),
         RoundRow(
             1, 15, 90, 12, 9, 22, 19.7, 0.16, 0.7, 0.6, 0.646, 0.7, 0.65, 0.75, "2", False, {"clean": 3}
         ),

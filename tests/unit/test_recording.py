@@ -1,0 +1,129 @@
+"""What a round writes into the tables, in parts of a bounded size."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from loop_jobs import BOX, small_job
+
+from emclean.loop import asking, recording
+from emclean.loop.cleaning import Judged, standing_labels
+from emclean.science.correction import Change, Corrected
+from emclean.stores.tables import Tables
+from emclean.types import GRADES, Labels, Predictions, SetAside, Target, Verdicts
+
+IDS = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job over five images, of which two are written at a time."""
+    monkeypatch.setattr(recording, "IMAGES_AT_ONCE", 2)
+    return small_job(tmp_path, IDS)
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """How many rows each append brought."""
+    seen = []
+    real = Tables.append
+
+    def append(self, name, rows, key=None):
+        seen.append(len(rows))
+        return real(self, name, rows, key)
+
+    monkeypatch.setattr(Tables, "append", append)
+    return seen
+
+
+def said(*grades, parts=()):
+    """Verdicts over one label and, after it, candidates for missed objects."""
+    n = len(grades)
+    return Verdicts(
+        np.array([0, *[-1] * (n - 1)]),
+        np.zeros(n),
+        np.array([GRADES.index(g) for g in grades]),
+        np.array([0.9, 0.8, 0.3][:n]),
+        np.tile(BOX, (n, 1)),
+        np.array([1, 0, 0][:n]),
+        tuple(f"why {k}" for k in range(n)),
+        parts=np.array(parts).reshape(-1, 4),
+        part_of=np.zeros(len(parts)),
+    )
+
+
+def judged(job, verdicts):
+    evidence = {i: SimpleNamespace(labels=job.data.pool.labels[i]) for i in verdicts}
+    return Judged(evidence, verdicts, {"spurious": 0.7}, None)
+
+
+def test_inputs_are_written_in_parts_and_once(job, sizes):
+    aside = [SetAside("label", f"row {k}", "no area") for k in range(3)]
+    for _ in range(2):
+        recording.record_inputs(job, aside)
+    tables = job.parts.tables
+    assert [tables.read(name).num_rows for name in ("images", "labels", "set_aside")] == [5, 5, 3]
+    assert max(sizes) == 2
+    assert set(standing_labels(job)) == set(IDS)
+
+
+def test_predictions_come_back_as_they_were(job, sizes):
+    found = {
+        "b": Predictions([BOX, (1, 2, 3, 4)], [0, 1], [0.5, 0.25]),
+        "a": Predictions([(5, 6, 7, 8)], [1], [1.0]),
+        "c": Predictions.empty(),
+    }
+    for _ in range(2):
+        recording.record_predictions(job, 3, "cleaning", found)
+    rows = {row["image_id"]: row for row in job.parts.tables.read("predictions").to_pylist()}
+    assert len(rows) == job.parts.tables.read("predictions").num_rows == 3
+    assert max(sizes) == 2
+    assert rows["b"] == {
+        "run": "run", "round": 3, "model": "cleaning", "image_id": "b",
+        "x1": [10.0, 1.0], "y1": [10.0, 2.0], "x2": [30.0, 3.0], "y2": [30.0, 4.0],
+        "category": ["deposit", "vesicle"], "score": [0.5, 0.25],
+    }  # fmt: skip
+    assert (rows["a"]["x1"], rows["a"]["category"], rows["c"]["score"]) == ([5.0], ["vesicle"], [])
+
+
+def test_verdicts_come_back_with_label_parts_and_reason(job):
+    parts = [(10.0, 10.0, 20.0, 30.0), (20.0, 10.0, 30.0, 30.0)]
+    verdicts = {
+        "c": said("clean"), "a": said("merged", "missed", "missed", parts=parts), "b": said("spurious"),
+    }  # fmt: skip
+    recording.record_verdicts(job, 1, judged(job, verdicts))
+    rows = {(r["image_id"], r["item"]): r for r in job.parts.tables.read("verdicts").to_pylist()}
+    assert sorted(rows) == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("c", 0)]
+    first = rows["a", 0]
+    assert first["parts"] == [*parts[0], *parts[1]]
+    assert (first["instance_id"], first["grade"], first["probability"]) == ("crowd-a", "merged", 0.9)
+    assert (first["x1"], first["category"], first["calibrated"]) == (10.0, "vesicle", False)
+    assert (rows["a", 1]["instance_id"], rows["a", 1]["reason"], rows["a", 1]["parts"]) == (None, "why 1", [])
+    assert rows["b", 0]["instance_id"] == "crowd-b"
+
+
+def test_nothing_found_writes_nothing(job):
+    recording.record_predictions(job, 0, "cleaning", {})
+    recording.record_verdicts(job, 0, judged(job, {}))
+    assert job.parts.tables.version("predictions") == job.parts.tables.version("verdicts") == -1
+
+
+def test_corrections_stand_and_are_counted_by_grade(job):
+    recording.record_inputs(job, [])
+    question = asking.make_question(job, "c", 0, [], at_random=True, blind=True, value=1.0)
+    asking.save_plan(job, 0, [question])
+    verdicts = {i: said("spurious", "missed", "missed") for i in ("a", "b", "c")}
+    gone = Change("deleted", "crowd-a", BOX, 0, "nothing there")
+    seen = Change("added", "added-0", BOX, 1, "seen by both")
+    new = Labels([BOX, BOX], [0, 1], ("crowd-b", "added-0"))
+    fixed = {
+        "a": Corrected(Labels.empty(), (gone,), Target.of(Labels.empty())),
+        "b": Corrected(new, (seen,), Target.of(new)),
+    }
+    facts = recording.record_corrections(job, 0, judged(job, verdicts), fixed)
+    standing = standing_labels(job)
+    assert (standing["a"].ids, set(standing["b"].ids)) == ((), {"crowd-b", "added-0"})
+    assert facts["counts"] == {"spurious": 3, "missed": 3}  # a candidate at 0.3 is no finding
+    assert facts["corrected_by"] == {"spurious": 1, "missed": 1}
+    assert facts["asked_by"] == {"spurious": 1, "missed": 1}
+    assert (facts["corrected"], facts["limits"]["spurious"]) == (2, 0.7)
