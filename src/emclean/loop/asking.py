@@ -152,6 +152,7 @@ def pull(job: Job, round_: int) -> Pull:
     if fresh:
         _write_events(job, questions, brought.answers)
         _keep_answers(job, fresh)
+        job.parts.tables.tidy(job.run)  # every poll with news adds files
     return brought
 
 
