@@ -90,8 +90,8 @@ def _part(own: Ints, bounds: Floats, given: tuple[Floats, Predictions], most: in
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     reach = (boxes[:, 2:] - boxes[:, :2]).max(axis=0)
     around = np.concatenate([low - reach, high + reach])
-    near = np.setdiff1d(np.flatnonzero(_touching(labels, around)), mine)
-    also = np.setdiff1d(np.flatnonzero(_touching(predictions.boxes, around)), seen)
+    near = np.setdiff1d(np.flatnonzero(touching(labels, around)), mine)
+    also = np.setdiff1d(np.flatnonzero(touching(predictions.boxes, around)), seen)
     off = np.abs(centre(labels[near]) - (low + high) / 2).max(axis=1, initial=0.0)
     near = near[np.argsort(off, kind="stable")[:most]]
     also = also[np.argsort(-predictions.scores[also], kind="stable")[: 2 * most]]
@@ -99,7 +99,7 @@ def _part(own: Ints, bounds: Floats, given: tuple[Floats, Predictions], most: in
     return Part(*every, len(mine), len(seen), bounds)
 
 
-def _touching(boxes: Floats, around: Floats) -> Bools:
+def touching(boxes: Floats, around: Floats) -> Bools:
     """Which boxes share something with the area ``around [4]``."""
     return np.asarray((boxes[:, :2] < around[2:]).all(axis=1) & (boxes[:, 2:] > around[:2]).all(axis=1))
 

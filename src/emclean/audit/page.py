@@ -73,7 +73,7 @@ def _tiles(summary: Summary) -> str:
         )
         after = "" if check.f1_after is None else f", {check.f1_after:.3f} after automatic corrections"
         tiles.append((html.number(check.f1_before), f"F1 of the labels{after}"))
-    if summary.corrections is not None:
+    if summary.corrections is not None and summary.truths < summary.images:
         tiles.append((html.whole(sum(summary.corrections.values())), "corrected automatically"))
     cells = "".join(
         f'<div class="tile"><b>{value}</b><span>{html.text(name)}</span></div>' for value, name in tiles

@@ -1,5 +1,6 @@
 """The audit's pictures: labels, model and proposed fixes drawn over the worst images and instances."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.audit.findings import Finding
+from emclean.audit.judging import CROWDED, touching
 from emclean.audit.settings import Settings
 from emclean.audit.sources import Case, Sources
 from emclean.audit.summary import LIKELY, Summary
-from emclean.boxes import enclosing
+from emclean.boxes import centre, enclosing
 from emclean.errors import DataError, ImageError
 from emclean.imaging import readers
 from emclean.report import overlays
@@ -24,7 +26,10 @@ from emclean.types import Floats, Labels, Predictions, SetAside, Verdicts
 Judged = Callable[[Case], tuple[Verdicts, list[Finding]]]
 """Judges an image again: nothing of it was kept."""
 
-SIZE, CUTOUT = 640, 360
+READABLE = 14
+"""More fixes than this in one picture hide each other."""
+
+SIZE, CUTOUT = 640, 480
 """Pixels of the longer side of an image's picture, and of one instance's."""
 
 
@@ -89,15 +94,20 @@ class Painter:
             if pixels is not None:
                 case = self._sources.again(row.key, self._settings.confident)
                 _, found = self._judged(case)
+                picture, cut = _picture(pixels, case, [f for f in found if f.error >= LIKELY])
                 caption = f"{row.expected:.1f} errors expected, {row.likely} likely, {row.labels} labels"
-                picture = overlays.overlay(pixels, _layers(case, found), SIZE)
-                figures.append(Figure(row.image, picture, caption))
+                figures.append(Figure(row.image, picture, caption + cut))
         return figures
 
     def instances(self) -> list[Figure]:
-        """The instances most probably wrong, each cut out with its surroundings."""
+        """The instances most probably wrong, the kinds in turn, each cut out with its surroundings."""
         figures: list[Figure] = []
+        met: Counter[str] = Counter()
+        turns = []
         for rank, finding in enumerate(self._summary.top, start=1):
+            met[finding.grade] += 1
+            turns.append((met[finding.grade], rank, finding))
+        for _, rank, finding in sorted(turns, key=lambda turn: turn[:2]):
             if len(figures) == self._settings.pictures:
                 break
             pixels = self._pixels(finding.key)
@@ -121,10 +131,35 @@ class Painter:
             return None
 
 
-def _layers(case: Case, found: list[Finding]) -> overlays.Layers:
-    """Labels, confident predictions, and the fixes that are likely."""
-    changes = [change for finding in found if finding.error >= LIKELY for change in _changes(finding)]
-    return overlays.Layers(case.labels, case.evidence.crowd.above(case.evidence.confident), changes=changes)
+def _picture(pixels: NDArray[np.uint8], case: Case, likely: list[Finding]) -> tuple[bytes, str]:
+    """An image with its labels, confident predictions and likely fixes, and words for the caption.
+
+    Of a crowded image the part with most of them is shown, large enough for their words to be read.
+    """
+    height, width = pixels.shape
+    crop = np.array([0, 0, width, height], dtype=np.float64)
+    if len(likely) > READABLE:
+        share = np.sqrt(READABLE / len(likely))
+        crop = _densest(np.array([f.box for f in likely]), width, height, max(share, 96 / max(width, height)))
+    boxes = np.array([f.box for f in likely]).reshape(-1, 4)
+    shown = [f for f, near in zip(likely, touching(boxes, crop), strict=True) if near]
+    changes = [change for finding in shown for change in _changes(finding)]
+    seen = case.evidence.crowd.above(case.evidence.confident)
+    near: tuple[Any, Any] = _within(case.labels, crop), _within(seen, crop)
+    drawn = overlays.overlay(pixels, overlays.Layers(*near, changes=changes), SIZE, crop)
+    return drawn, f"; the part with most, {len(shown)} of them" if len(shown) < len(likely) else ""
+
+
+def _densest(boxes: Floats, width: int, height: int, share: float) -> Floats:
+    """The window ``[4]`` of this share of each side that holds most box centres."""
+    side = np.array([width, height]) * min(share, 1.0)
+    middles = centre(boxes)[:CROWDED]  # [N,2]
+    near = np.ones((len(middles), len(middles)), dtype=np.bool_)
+    for axis in (0, 1):
+        near &= np.abs(middles[:, axis, None] - middles[:, axis]) <= side[axis] / 2
+    middle = middles[int(near.sum(axis=1).argmax())]
+    low = np.clip(middle - side / 2, 0, np.array([width, height]) - side)
+    return np.concatenate([low, low + side])
 
 
 def _changes(finding: Finding) -> list[overlays.Change]:
@@ -159,5 +194,4 @@ def _cutout(pixels: NDArray[np.uint8], case: Case, finding: Finding) -> bytes:
 
 def _within(part: Labels | Predictions, crop: Floats) -> Labels | Predictions:
     """What touches the cut-out."""
-    boxes = part.boxes
-    return part.take((boxes[:, :2] < crop[2:]).all(axis=1) & (boxes[:, 2:] > crop[:2]).all(axis=1))
+    return part.take(touching(part.boxes, crop))
