@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.stats import beta
 
 from emclean.science.forest import Blend, Bounds, Forest, Linear, fit_forest, fit_linear, tempered
 from emclean.science.grading.evidence import Evidence
@@ -295,13 +293,6 @@ def fit(
     return Calibrator(judge, finder, _observe(images, posterior, found), len(images))
 
 
-def lower_bound(right: ArrayLike, total: ArrayLike, confidence: float) -> Floats:
-    """The one-sided Clopper-Pearson lower bound of a share: ``right`` of ``total`` seen."""
-    good = np.asarray(right, dtype=np.float64)
-    bound = beta.ppf(1 - confidence, np.maximum(good, 1e-9), np.asarray(total) - good + 1)
-    return np.where(good > 0, bound, 0.0)
-
-
 def design_effect(right: Bools, image: Ints) -> float:
     """How many observations are worth one, since those of one image err together (at least 1).
 
@@ -321,27 +312,27 @@ def design_effect(right: Bools, image: Ints) -> float:
 
 
 def threshold(
-    probability: Floats, right: Bools, precision: float = 0.95, confidence: float = 0.8, weight: float = 1.0
+    probability: Floats, right: Bools, precision: float = 0.95, belief: float = 5.0, weight: float = 1.0
 ) -> float:
-    """The smallest probability from which corrections are right often enough, or infinity.
+    """The smallest probability from which the estimated precision is at least the asked one, or infinity.
 
-    The one-sided lower bound, at this ``confidence``, of the share of right ones among all at or above it
-    must reach ``precision``; with none wrong, that takes 32 observations for 0.95 at 0.8. ``weight`` is what
-    one observation counts, less than 1 where they hang together.
+    The estimate for all corrections at or above it is the posterior mean of a Beta distribution: ``belief``
+    observations whose precision is their own mean probability, and what was seen, each counting ``weight``
+    (less than 1 where they hang together). A lower confidence bound in its place was measured to correct
+    next to nothing without being more often right (``docs/decisions/0003-thresholds.md``).
     """
     if not len(probability):
         return float("inf")
     order = np.argsort(-probability, kind="stable")
-    p, good = probability[order], np.cumsum(right[order], dtype=np.int64)
-    bound = lower_bound(good * weight, np.arange(1, len(p) + 1) * weight, confidence)
+    p, n = probability[order], np.arange(1, len(probability) + 1)
+    good = np.cumsum(right[order], dtype=np.int64)
+    estimate = (weight * good + belief * np.cumsum(p) / n) / (weight * n + belief)
     last_of_tie = np.append(p[:-1] > p[1:], True)
-    safe = np.flatnonzero((bound >= precision) & last_of_tie)
+    safe = np.flatnonzero((estimate >= precision - 1e-9) & last_of_tie)
     return float(p[safe[-1]]) if len(safe) else float("inf")
 
 
-def thresholds(
-    seen: Observations, precision: float = 0.95, confidence: float = 0.8, least: float = 0.75
-) -> dict[Grade, float]:
+def thresholds(seen: Observations, precision: float = 0.95, least: float = 0.75) -> dict[Grade, float]:
     """For every kind of error the probability from which it is corrected without asking (``threshold``).
 
     Never under ``least``: the mean precision of a kind must not be bought with single corrections that are
@@ -351,6 +342,5 @@ def thresholds(
     for kind in NOISE_KINDS:
         mine = seen.of(kind)
         weight = 1 / design_effect(mine.right, mine.image)
-        found = threshold(mine.probability, mine.right, precision, confidence, weight)
-        limits[kind] = max(found, least)
+        limits[kind] = max(threshold(mine.probability, mine.right, precision, weight=weight), least)
     return limits
