@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emclean.audit.findings import errors
+from emclean.audit.findings import LIKELY, errors
 from emclean.audit.judging import CROWDED
 from emclean.audit.sources import Case
 from emclean.boxes import match
@@ -20,9 +20,9 @@ _BINS = 10
 class KindCheck:
     """One kind of error, counted over the images with truth.
 
-    ``said`` verdicts of the kind, of which ``right`` mend the label; ``safe`` and ``safe_right`` are those
-    probable enough to be corrected unasked; ``true`` errors of the kind there are, ``named`` of them by
-    their kind.
+    ``said`` likely verdicts of the kind, of which ``right`` mend the label; ``safe`` and ``safe_right`` are
+    those probable enough to be corrected unasked; ``true`` errors of the kind there are, ``named`` of them
+    by their kind.
     """
 
     said: int
@@ -34,7 +34,7 @@ class KindCheck:
 
     @property
     def precision(self) -> float | None:
-        """Share of verdicts that mend the label."""
+        """Share of likely verdicts whose fix mends the label."""
         return self.right / self.said if self.said else None
 
     @property
@@ -88,8 +88,9 @@ class Checker:
         self._error.extend(errors(verdicts).tolist())
         self._wrong.extend((true != 0).astype(np.int8).tolist())
         self._unseen += len(known.missed) - int(found.sum())
+        likely = errors(verdicts) >= LIKELY
         for k, kind in enumerate(GRADES):
-            mine = verdicts.grade == k
+            mine = (verdicts.grade == k) & likely
             self._counts[kind, "said"] += int(mine.sum())
             self._counts[kind, "right"] += int((mine & right).sum())
             self._counts[kind, "safe"] += int((mine & safe).sum())

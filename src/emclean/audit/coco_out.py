@@ -32,15 +32,17 @@ class CocoOut:
                 self._file.write(json.dumps(key).encode() + b": " + source.part(key) + b",\n")
         self._file.write(b'"annotations": [')
 
-    def row(self, row: Mapping[str, Any]) -> None:
-        """One annotation."""
-        self._file.write((b"\n" if self._first else b",\n") + json.dumps(row).encode())
-        self._first = False
+    def rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Some annotations, in one line."""
+        if rows:
+            self._file.write((b"\n" if self._first else b",\n") + json.dumps(rows)[1:-1].encode())
+            self._first = False
 
-    def more(self, row: Mapping[str, Any]) -> None:
-        """One row of the further list."""
-        self._more.write((b"\n" if self._first_more else b",\n") + json.dumps(row).encode())
-        self._first_more = False
+    def more(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Some rows of the further list."""
+        if rows:
+            self._more.write((b"\n" if self._first_more else b",\n") + json.dumps(rows)[1:-1].encode())
+            self._first_more = False
 
     def close(self) -> None:
         """Finish the file."""
@@ -58,14 +60,20 @@ class CocoOut:
 def audited(out: CocoOut, case: Case, found: Sequence[Finding], category_ids: Sequence[Key]) -> None:
     """The labels of an image with what was found of each, and the missed objects in the further list."""
     verdict = {finding.label: finding for finding in found if finding.label >= 0}
-    for i, row in enumerate(case.rows):
-        out.row({**row, "audit": verdict[i].fields(category_ids)} if i in verdict else row)
-    for finding in found:
-        if finding.label < 0:
-            fields = finding.fields(category_ids)
-            box = sides(finding.box)
-            place = {"image_id": case.key, "category_id": category_ids[finding.category], "bbox": box}
-            out.more({**place, "score": round(finding.error, 4), "audit": fields})
+    rows = enumerate(case.rows)
+    out.rows([{**r, "audit": verdict[i].fields(category_ids)} if i in verdict else r for i, r in rows])
+    out.more([_proposed(case, finding, category_ids) for finding in found if finding.label < 0])
+
+
+def _proposed(case: Case, finding: Finding, category_ids: Sequence[Key]) -> dict[str, Any]:
+    """The row of an object without a label."""
+    return {
+        "image_id": case.key,
+        "category_id": category_ids[finding.category],
+        "bbox": sides(finding.box),
+        "score": finding.error,
+        "audit": finding.fields(category_ids),
+    }
 
 
 class Corrector:
@@ -83,19 +91,24 @@ class Corrector:
                 gone.add(change.label_id)
             elif change.event != "added":
                 edits.setdefault(change.label_id, {}).update(self._edit(change))
+        rows = []
         for row, label_id in zip(case.rows, case.labels.ids, strict=True):
             if label_id not in gone:
                 edit = edits.get(label_id, {})
                 kept = {k: v for k, v in row.items() if k != "segmentation"} if "bbox" in edit else row
-                self._out.row({**kept, **edit})
+                rows.append({**kept, **edit})
         for change in changes:
             if change.event == "added":
-                self._new(case, change.box, change.category, "auto", change.reason, change.parent)
+                parent = {"parent": change.parent} if change.parent else {}
+                lineage = {"source": "auto", "reason": change.reason, **parent}
+                rows.append(self._new(case, change.box, change.category, lineage))
+        self._out.rows(rows)
 
     def true(self, case: Case, truth: Labels) -> None:
         """The truth of an image in place of its labels."""
-        for box, category in zip(truth.boxes, truth.categories.tolist(), strict=True):
-            self._new(case, box, category, "expert", "from the truth file", "")
+        lineage = {"source": "expert", "reason": "from the truth file"}
+        pairs = zip(truth.boxes, truth.categories.tolist(), strict=True)
+        self._out.rows([self._new(case, box, category, lineage) for box, category in pairs])
 
     def _edit(self, change: Change) -> dict[str, Any]:
         lineage = {"source": "auto", "reason": change.reason}
@@ -105,14 +118,17 @@ class Corrector:
         return {"bbox": box, "area": round(box[2] * box[3], 2), **lineage}
 
     def _new(
-        self, case: Case, box: Sequence[float], category: int, source: str, reason: str, parent: str
-    ) -> None:
+        self, case: Case, box: Sequence[float], category: int, lineage: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """A row of its own number."""
         self._id += 1
         around = sides(box)
-        row: dict[str, Any] = {
+        return {
             "id": self._id,
             "image_id": case.key,
             "category_id": self._categories[category],
+            "bbox": around,
+            "area": round(around[2] * around[3], 2),
+            "iscrowd": 0,
+            **lineage,
         }
-        row |= {"bbox": around, "area": round(around[2] * around[3], 2), "iscrowd": 0, "source": source}
-        self._out.row({**row, "reason": reason, **({"parent": parent} if parent else {})})

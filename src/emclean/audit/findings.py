@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emclean.audit.sources import Case
-from emclean.boxes import iou, to_xywh
+from emclean.boxes import iou
 from emclean.stores.formats.coco import Key
 from emclean.types import GRADES, Floats, Grade, Verdicts
+
+LIKELY = 0.5
+"""From this probability of error on an instance counts as probably wrong."""
 
 FIXES: dict[Grade, str] = {
     "clean": "keep",
@@ -60,19 +63,19 @@ class Finding(NamedTuple):
         """The row of ``instances.csv`` (``COLUMNS``)."""
         new = self.new_box if self.new_box is not None else [""] * 4
         return [
-            round(self.error, 4),
+            self.error,
             "yes" if self.calibrated else "no",
             self.image,
             self.label_id,
             self.grade,
-            round(self.probability, 4),
+            self.probability,
             names[self.category],
             *self.box,
             self.fix,
             *new,
             "" if self.new_category is None else names[self.new_category],
             "; ".join(" ".join(f"{side:g}" for side in part) for part in self.parts),
-            "" if self.score is None else round(self.score, 4),
+            "" if self.score is None else self.score,
             self.reason,
         ]
 
@@ -80,8 +83,8 @@ class Finding(NamedTuple):
         """What is added to the label's row in the COCO file."""
         fields: dict[str, Any] = {
             "grade": self.grade,
-            "probability": round(self.probability, 4),
-            "error": round(self.error, 4),
+            "probability": self.probability,
+            "error": self.error,
             "calibrated": self.calibrated,
             "fix": self.fix,
             "reason": self.reason,
@@ -97,8 +100,8 @@ class Finding(NamedTuple):
 
 def sides(box: Sequence[float]) -> Box:
     """COCO's x, y, width, height of one box, to the hundredth of a pixel."""
-    row: Box = np.round(to_xywh(np.array([box], dtype=np.float64)), 2)[0].tolist()
-    return row
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
 
 
 def errors(verdicts: Verdicts) -> Floats:
@@ -113,13 +116,14 @@ def findings(case: Case, verdicts: Verdicts, names: Sequence[str]) -> list[Findi
     boxes = np.round(np.concatenate([labels.boxes, verdicts.box[n:]]), 2).tolist()
     moved = np.round(verdicts.box, 2).tolist()
     categories = np.concatenate([labels.categories, verdicts.category[n:]]).tolist()
-    called, scores = verdicts.category.tolist(), np.append(seen.scores, 0.0)[verdicts.prediction].tolist()
+    called = verdicts.category.tolist()
+    scores = np.round(np.append(seen.scores, 0.0)[verdicts.prediction], 4).tolist()
     pieces = _pieces(verdicts)
     rows = zip(
         verdicts.label.tolist(),
         verdicts.names(),
-        verdicts.probability.tolist(),
-        errors(verdicts).tolist(),
+        np.round(verdicts.probability, 6).tolist(),
+        np.round(errors(verdicts), 6).tolist(),
         verdicts.prediction.tolist(),
         verdicts.reason,
         strict=True,

@@ -9,11 +9,11 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.audit.findings import Finding
+from emclean.audit.findings import LIKELY, Finding
 from emclean.audit.judging import CROWDED, touching
 from emclean.audit.settings import Settings
 from emclean.audit.sources import Case, Sources
-from emclean.audit.summary import LIKELY, Summary
+from emclean.audit.summary import Summary
 from emclean.boxes import centre, enclosing
 from emclean.errors import DataError, ImageError
 from emclean.imaging import readers

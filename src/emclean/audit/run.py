@@ -10,12 +10,12 @@ import numpy as np
 
 from emclean.audit.checks import Checker
 from emclean.audit.coco_out import CocoOut, Corrector, audited
-from emclean.audit.findings import COLUMNS, Finding, findings
+from emclean.audit.findings import COLUMNS, LIKELY, Finding, findings
 from emclean.audit.graders import Graders, Judge, graders
 from emclean.audit.judging import judge
 from emclean.audit.settings import Settings
 from emclean.audit.sources import Aside, Case, Sources
-from emclean.audit.summary import LIKELY, ImageRow, Summary, write_summary
+from emclean.audit.summary import ImageRow, Summary, write_summary
 from emclean.audit.tables import Ranked, Top, open_text, writer
 from emclean.errors import DataError
 from emclean.science.correction import correct

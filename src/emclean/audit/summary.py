@@ -12,9 +12,6 @@ from emclean.audit.findings import Finding
 from emclean.audit.sources import Aside
 from emclean.stores.formats.coco import Key
 
-LIKELY = 0.5
-"""From this probability of error on an instance counts as probably wrong."""
-
 
 class ImageRow(NamedTuple):
     """One image in the ranking. ``expected`` number of errors, ``likely`` instances that are probably wrong,

@@ -21,15 +21,12 @@ _Write = Callable[[Sequence[Any]], object]
 def writer(file: TextIO) -> _Write:
     """Writes one row of cells; line breaks within a cell become spaces, so that a line is a row."""
     write = csv.writer(file, lineterminator="\n").writerow
-
-    def row(cells: Sequence[Any]) -> object:
-        return write([_one_line(cell) if isinstance(cell, str) else cell for cell in cells])
-
-    return row
+    return lambda cells: write(_one_line(cells))
 
 
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else " ".join(text.split())
+def _one_line(cells: Sequence[Any]) -> list[Any]:
+    """The cells, those with a line break (or anything else that is not for printing) without it."""
+    return [" ".join(c.split()) if c.__class__ is str and not c.isprintable() else c for c in cells]
 
 
 def open_text(path: Path) -> TextIO:

@@ -7,7 +7,7 @@ Only a window of the file is in memory. The standard decoder does the reading, s
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from emclean.errors import LabelError
 
@@ -17,18 +17,22 @@ WINDOW = 1 << 20
 LARGEST = 1 << 26
 """An element or single value of more bytes than this (64 MiB) is taken for a damaged file."""
 
+_SPACES = " \t\n\r"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODE = json.JSONDecoder().raw_decode
 _BOM = b"\xef\xbb\xbf"
 
 
-class Element(NamedTuple):
-    """One element of a list: the list's key (empty for a file that is a list), the element, its bytes."""
+Element = tuple[str, Any, int, int]
+"""One element: its list's key (empty for a file that is a list), its value, its first and last byte."""
 
-    key: str
-    value: Any
-    start: int
-    end: int
+
+def _end_of_space(text: str, at: int) -> int:
+    """Where the next character that is no space stands, or the text's end."""
+    if text[at : at + 1] not in _SPACES:
+        return at
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
 
 
 class JsonStream:
@@ -68,14 +72,14 @@ class JsonStream:
             self._at += 1
             return
         while True:
-            key = self._value().value
+            key = self._value("")[1]
             if not isinstance(key, str):
                 raise self._fault("a key is not text")
             self._expect(":")
             if self._next() == "[":
                 yield from self._list(key)
             else:
-                self.sections[key] = self._value()[2:]
+                self.sections[key] = self._value("")[2:]
             if self._expect(",}") == "}":
                 return
             if self._next() != '"':
@@ -87,10 +91,27 @@ class JsonStream:
         if self._next() == "]":
             self._at += 1
         else:
-            yield self._value(key)
-            while self._expect(",]") == ",":
+            more = True
+            while more:
+                yield from self._quickly(key)
                 yield self._value(key)
+                more = self._expect(",]") == ","
         self.sections[key] = start, self._base + self._at
+
+    def _quickly(self, key: str) -> Iterator[Element]:
+        """The elements that the window holds whole, as long as a comma and another one follow."""
+        text, base, at = self._text, self._base, self._at
+        try:
+            while self._plain:
+                value, end = _DECODE(text, at)
+                comma = end if text[end] == "," else _end_of_space(text, end)
+                following = _end_of_space(text, comma + 1)
+                if text[comma] != "," or following >= len(text):
+                    return
+                yield key, value, base + at, base + end
+                self._at = at = following
+        except (ValueError, IndexError, RecursionError):
+            return  # at the window's edge, or damaged: the careful way finds out
 
     def _expect(self, wanted: str) -> str:
         found = self._next()
@@ -102,14 +123,13 @@ class JsonStream:
     def _next(self) -> str:
         """The next character that is no space, or an empty string at the end of the file."""
         while True:
-            space = _SPACE.match(self._text, self._at)
-            self._at = space.end() if space else self._at
+            self._at = _end_of_space(self._text, self._at)
             if self._at < len(self._text):
                 return self._text[self._at]
             if not self._more():
                 return ""
 
-    def _value(self, key: str = "") -> Element:
+    def _value(self, key: str) -> Element:
         """The value that begins here; a number at the window's edge is read again with what follows it."""
         self._next()
         while True:
@@ -125,7 +145,7 @@ class JsonStream:
         start, self._at = self._at, end
         if not self._plain and not self._text[start:end].isascii():
             value = self._utf8(self._text[start:end])
-        return Element(key, value, self._base + start, self._base + end)
+        return key, value, self._base + start, self._base + end
 
     def _utf8(self, text: str) -> Any:
         try:
