@@ -302,7 +302,8 @@ def _together(rows: list[Raw], reader: RowReader) -> _Columns | None:
         return _Columns([], np.zeros((0, 4)), categories, np.zeros(0))
     if table.dtype.kind not in "if" or scores.dtype.kind not in "if" or len(table) != len(rows):
         return None
-    boxes = from_xywh(table)
+    with np.errstate(over="ignore"):  # an infinite corner is found below
+        boxes = from_xywh(table)
     usable = np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()
     usable = usable and ((scores >= 0) & (scores <= 1)).all()
     if not usable or any(raw.get("iscrowd") for raw in rows):

@@ -18,6 +18,7 @@ LARGEST = 1 << 26
 """An element or single value of more bytes than this (64 MiB) is taken for a damaged file."""
 
 _SPACES = " \t\n\r"
+_AFTER = _SPACES + ",:]}"  # what may follow a value; a number cut off within ends before something else
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODE = json.JSONDecoder().raw_decode
 _BOM = b"\xef\xbb\xbf"
@@ -135,7 +136,8 @@ class JsonStream:
         while True:
             try:
                 value, end = _DECODE(self._text, self._at)
-                if end < len(self._text) or not self._more():
+                whole = self._text[end : end + 1] in _AFTER or end - self._at > LARGEST
+                if (whole and end < len(self._text)) or not self._more():
                     break
             except RecursionError as cause:
                 raise self._fault("nested too deeply") from cause
