@@ -7,7 +7,7 @@ the shipped detector, which never saw a label of it; ``bccd`` with its real erro
 with two detectors trained on the original labels of one half each and asked about the other (``--steps``).
 
 Methods: our grading without an expert (``ours, rules``) and calibrated on 5 and 20 images whose truth is
-known; ObjectLab with the library's thresholds and with lower ones (0.2, 0.5), since these detectors are
+known; ObjectLab with the library's thresholds and (``objectlab``) with lower ones, since these detectors are
 seldom sure; the CLOD-style clusters; loss inspection; cross-entropy; the paper's count. The 20 images are
 left out of the evaluation of every method. Printed: average precision / precision among the first k, mean
 over seeds, spread (standard deviation) of the first in brackets; every kind of label error is ranked among
@@ -228,9 +228,8 @@ def calibrated(case: Case, n: int) -> Rival:
 METHODS: dict[str, Callable[[Case], Rival]] = {
     "ours, rules": lambda case: ours,
     **{f"ours, {n} images": partial(calibrated, n=n) for n in EXPERT},
-    "objectlab": lambda case: RIVALS["objectlab"],
-    "objectlab, lower": lambda case: ObjectLab(0.2, 0.5),
-    **{name: partial(lambda case, name: RIVALS[name], name=name) for name in RIVALS if name != "objectlab"},
+    "objectlab, library's": lambda case: ObjectLab(),
+    **{name: partial(lambda case, name: RIVALS[name], name=name) for name in RIVALS},
 }
 
 

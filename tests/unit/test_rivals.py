@@ -84,8 +84,7 @@ def test_noisy_images_come_before_clean_ones(name: str) -> None:
         Evidence(s.truth, s.evidence.cleaning, s.evidence.consensus, s.evidence.crowd, SIDE, SIDE)
         for s in made
     ]
-    rival = ObjectLab(0.3, 0.6) if name == "objectlab" else RIVALS[name]
-    judged = rival([*clean, *(s.evidence for s in made)])
+    judged = RIVALS[name]([*clean, *(s.evidence for s in made)])
     values = np.array([s.image for s in judged])
     assert (values[12:] > values[:12]).mean() >= 0.8
 
@@ -97,7 +96,7 @@ def test_objectlab_is_the_librarys(n_categories: int) -> None:
     images = [s.evidence for s in scenes(5, 4, n_categories=n_categories)]
     pairs = [to_cleanlab(e, n_categories) for e in images]
     labels, predictions = [p[0] for p in pairs], [p[1] for p in pairs]
-    judged = RIVALS["objectlab"](images)
+    judged = ObjectLab()(images)
     quality = rank.get_label_quality_scores(labels, predictions, verbose=False)
     np.testing.assert_allclose([s.image for s in judged], 1 - quality, atol=1e-7)
     place = rank.compute_badloc_box_scores(labels=labels, predictions=predictions)
@@ -107,8 +106,8 @@ def test_objectlab_is_the_librarys(n_categories: int) -> None:
 
 def test_objectlab_hears_of_its_thresholds() -> None:
     given = [evidence(Labels(PLACES[:3], CALLED[:3]), scores=0.6)]
-    assert not len(RIVALS["objectlab"](given)[0].candidates)
-    assert len(ObjectLab(0.3, 0.5)(given)[0].candidates) == 1
+    assert not len(ObjectLab()(given)[0].candidates)
+    assert len(RIVALS["objectlab"](given)[0].candidates) == 1
 
 
 def test_without_cleanlab_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +144,15 @@ def test_cross_entropy_leaves_ambiguous_labels_for_later() -> None:
         RIVALS["cross_entropy"]([evidence(swapped, score, PLACES[:1])])[0].labels[0] for score in (0.95, 0.5)
     )
     assert wrong > unclear
+
+
+def test_cross_entropy_rises_with_the_score_of_what_is_overlooked() -> None:
+    scores = np.array([0.02, 0.3, 0.5, 0.6, 0.97])
+    lone = Predictions(np.concatenate([PLACES, PLACES[:1] + 400]), np.zeros(5, int), scores)
+    judged = RIVALS["cross_entropy"]([Evidence(Labels.empty(), None, None, lone, SIDE, SIDE)])[0]
+    by_score = judged.missed[np.argsort(judged.candidates.scores)]
+    assert (np.diff(by_score) > 0).all()
+    assert judged.image == pytest.approx(by_score[2:].sum())
 
 
 def test_image_scores_are_computed_only_for_rivals() -> None:
