@@ -1,5 +1,6 @@
 """What every test shares: real data, a clean environment and no network in fast tiers, honest skips."""
 
+import gc
 import os
 import socket
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Most of what a session imports and collects lives to its end: searching it for garbage costs seconds.
+gc.set_threshold(100_000, 50, 50)
 
 # Read once, before any test cleans the environment.
 _DATA = os.environ.get("EMCLEAN_DATA", "")

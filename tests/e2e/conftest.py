@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from emclean.errors import LabelServiceError
 from emclean.stores.label_studio import server
 
 ROOT = Path(__file__).resolve().parents[2]
+JOB = "pipelines/active_clean.py"
 
 SMALL = (
     "data.simulate={pool: 10, test: 4, size: 128, noise: crowd}",
@@ -43,18 +44,18 @@ class Program:
         self.workspace, self.settings = workspace, settings
         self.log = workspace.with_suffix(".log")
 
-    def start(self, *more: str) -> "subprocess.Popen[bytes]":
+    def start(self, *more: str, script: Sequence[str] = (JOB,)) -> "subprocess.Popen[bytes]":
         """Start the job; its output goes to the log."""
-        line = [sys.executable, "pipelines/active_clean.py", f"workspace={self.workspace}"]
+        line = [sys.executable, *script, f"workspace={self.workspace}"]
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*line, *self.settings, *more], cwd=ROOT, env=variables, stdout=log, stderr=log
             )
 
-    def run(self, *more: str, seconds: float = 600) -> int:
+    def run(self, *more: str, script: Sequence[str] = (JOB,), seconds: float = 600) -> int:
         """Run the job to its end; return its exit code."""
-        return self.start(*more).wait(timeout=seconds)
+        return self.start(*more, script=script).wait(timeout=seconds)
 
     def said(self) -> str:
         """Everything that the job has printed."""

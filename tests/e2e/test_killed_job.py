@@ -9,19 +9,26 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from conftest import SMALL, Program, at
 from killing_proxy import KillingProxy
 
+from emclean import services
+from emclean.loop.publishing import registered_name
 from emclean.stores import labels as label_events
 from emclean.stores.label_studio import LabelStudioClient, read_token, server
+from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tables import Tables
+from emclean.stores.tracking import KEY_TAG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 KILLS = 10
 INLINE = ("compute=inline", "serve=false")
+LONGER = "detector={steps: 4, final_steps: 60, eval_every: 10, batch: 2, crop: 128, patience: 0}"
+"""Training that takes seconds, so that a kill can fall into it."""
 TWO_ROUNDS = "budget={rounds: 2, seed_images: 4, share_of_full: 0.9}"
 
 IMPORT = "/import"
@@ -165,6 +172,80 @@ def test_ten_kills_change_nothing(tmp_path, label_studio):
     rounds = [row["cost"]["images"] for row in torn.summary("torn")["rounds"]]
     assert len(rounds) == 3
     assert rounds == [row["cost"]["images"] for row in calm.summary("calm")["rounds"]]
+
+
+DYING = "tests/e2e/dying_job.py"
+
+
+@pytest.fixture
+def spine(tmp_path):
+    """A workspace whose Ray and MLflow run, as ``emclean up`` starts them."""
+    workspace = tmp_path / "spine"
+    try:
+        services.up(workspace, ["ray", "mlflow"])
+        yield workspace
+    finally:
+        services.down(workspace)
+
+
+class Place:
+    """Where the models of the run ``spine`` are: in the registry, and served."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.url = services.addresses(workspace).mlflow
+        self.registry = MlflowRegistry(self.url, registered_name(("deposit",)))
+
+    def registered(self) -> dict[str, str]:
+        """Run and round of every registered version."""
+        from mlflow import MlflowClient
+
+        found = MlflowClient(tracking_uri=self.url).search_model_versions(f"name = '{self.registry.name}'")
+        return {v.version: v.tags[KEY_TAG].rpartition("/")[0] for v in found}
+
+    def served(self) -> str:
+        """The version that answers."""
+        state = json.loads((self.workspace / "runs" / "spine" / "state.json").read_text(encoding="utf-8"))
+        answer = httpx.get(f"{state['facts']['served']['url']}/v1/model", timeout=60)
+        return str(answer.raise_for_status().json()["model_version"])
+
+    def now(self) -> tuple[list[str], str | None, str]:
+        """What is registered (run and round), what is champion, and what is served."""
+        versions = self.registered()
+        return sorted(versions.values()), versions.get(self.registry.champion()), versions[self.served()]
+
+
+def test_kills_in_training_and_publishing_on_ray_with_mlflow_and_serve(spine, label_studio):
+    settings = (*SMALL[:2], *SMALL[3:], *at(label_studio), LONGER, "services.serve_port=0")
+    job = Program(spine, *settings, "run=spine")
+    place = Place(spine)
+    assert job.run(*INLINE, script=(DYING, "measured")) == -9, job.said()
+    first, second = "spine/0", "spine/1"
+    left = {
+        "training": ([first], first, first),
+        "registered": ([first, second], first, first),
+        "promoted": ([first, second], second, first),
+    }
+    for moment, found in left.items():
+        assert job.run(script=(DYING, moment)) == -9, job.said()
+        assert place.now() == found, moment
+    assert job.run() == 0, job.said()
+    assert place.now() == ([first, second], second, second)
+    summary = job.summary("spine")
+    versions = {name: version for version, name in place.registered().items()}
+    assert [row["model_version"] for row in summary["rounds"]] == [versions[first], versions[second]]
+    assert summary["served"]["model_version"] == place.registry.champion() == versions[second]
+    assert place.registry.alias("previous") == versions[first]
+    tasks = tasks_of(label_studio, "spine")
+    assert (
+        len({task["data"]["key"] for task in tasks}) == len(tasks) == summary["rounds"][-1]["cost"]["images"]
+    )
+    assert [len(task["annotations"]) for task in tasks] == [1] * len(tasks)
+
+    # the trainings are kept by content: what this run repeats is every question, answer and correction
+    calm = Program(spine, *settings, *INLINE, "run=undisturbed")
+    assert calm.run() == 0, calm.said()
+    assert final_labels(spine, "spine") == final_labels(spine, "undisturbed")
 
 
 def answer_as_a_person(program: Program, label_studio: server.ServerProcess, run: str) -> str:

@@ -72,5 +72,6 @@ def test_every_module_can_be_imported_first_and_without_ray():
     assert {"emclean.loop.controller", "emclean.distributed.session", "emclean.models.engine"} <= set(told)
 
 
+@pytest.mark.slow
 def test_inline_pieces_work_without_ray():
     assert run(PIECES) == "fine"

@@ -30,6 +30,7 @@ for config in json.load(sys.stdin):
 """
 
 
+@pytest.mark.slow
 def test_ray_up_accepts_the_launcher_file_and_would_not_accept_any(launcher):
     """What `ray up` itself checks, in a process of its own, since Ray is kept out of this one."""
     given = json.dumps([launcher, {**launcher, "no_such_key": 1}])
