@@ -17,7 +17,7 @@ from emclean.loop.states import RunState
 from emclean.science import calibration, consensus, correction
 from emclean.science.grading import Evidence, grade
 from emclean.stores import labels as label_events
-from emclean.types import Grade, Labels, Predictions, Target, Verdicts
+from emclean.types import NOISE_KINDS, Grade, Labels, Predictions, Target, Verdicts
 
 FOLDS = 2
 
@@ -228,6 +228,26 @@ def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:
     answered = set(expert_labels(job))
     return {
         i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], judged.limits)
+        for i in job.data.ids()
+        if i not in answered
+    }
+
+
+LIKELY: Mapping[Grade, float] = dict.fromkeys(NOISE_KINDS, 0.5)
+"""Training takes the more likely version of every label, whoever has confirmed it or not."""
+
+
+def training_targets(job: Job, judged: Judged) -> dict[str, Target]:
+    """What the model is trained on in the images that no expert has answered.
+
+    The labels in their more likely version, weighted by how likely it is; what is recorded as corrected
+    needs more (``correct``). Before the expert's images have taught the grader, the labels stay as they are.
+    """
+    known = judged.calibrator is not None and judged.calibrator.calibrated
+    limits = LIKELY if known else judged.limits
+    answered = set(expert_labels(job))
+    return {
+        i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], limits).target
         for i in job.data.ids()
         if i not in answered
     }

@@ -19,6 +19,7 @@ from emclean.loop.cleaning import (
     fit_consensus,
     fit_crowd,
     judge,
+    training_targets,
     validation_ids,
 )
 from emclean.loop.finishing import finish
@@ -144,8 +145,7 @@ def targets(job: Job, state: RunState) -> dict[str, Target]:
     held = validation_ids(job, state.round, list(expert))
     use = {i: Target.of(labels) for i, labels in expert.items() if i not in held}
     if job.settings.correction == "graded":
-        corrected = correct(job, judge(job, state, state.round))
-        use.update({i: fixed.target for i, fixed in corrected.items()})
+        use.update(training_targets(job, judge(job, state, state.round)))
     elif job.settings.correction == "none":
         use.update({i: Target.of(labels) for i, labels in crowd_labels(job).items() if i not in expert})
     return use
