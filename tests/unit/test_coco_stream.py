@@ -77,6 +77,18 @@ def test_what_is_not_json_is_told_with_its_place(text):
         elements(text)
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (",\n  ", ": ")])
+def test_nearly_all_elements_are_read_the_quick_way(monkeypatch, separators):
+    slow = []
+    careful = JsonStream._value
+    monkeypatch.setattr(json_stream, "WINDOW", 4096)
+    monkeypatch.setattr(JsonStream, "_value", lambda self, key: slow.append(key) or careful(self, key))
+    rows = [{"id": i, "bbox": [i, i, 1, 1]} for i in range(2000)]
+    text = json.dumps({"annotations": rows}, separators=separators)
+    assert [value for _, value, _, _ in elements(text)] == rows
+    assert len(slow) < 3 * (len(text) / 4096 + 2)
+
+
 def test_a_byte_order_mark_and_nan_are_taken():
     (found,) = elements("\ufeff[NaN]")
     assert np.isnan(found[1])

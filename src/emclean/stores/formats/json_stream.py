@@ -101,7 +101,7 @@ class JsonStream:
 
     def _quickly(self, key: str) -> Iterator[Element]:
         """The elements that the window holds whole, as long as a comma and another one follow."""
-        text, base, at = self._text, self._base, self._at
+        text, base, at = self._text, self._base, _end_of_space(self._text, self._at)
         try:
             while self._plain:
                 value, end = _DECODE(text, at)
