@@ -184,3 +184,26 @@ def test_expected_boxes_and_minutes_are_near_what_the_expert_will_do() -> None:
 
 def test_rules_are_not_called_calibrated() -> None:
     assert not Rules().calibrated
+
+
+def test_weak_specks_in_a_large_clean_box_do_not_make_it_merged() -> None:
+    whole = Labels(np.array([[100.0, 100.0, 300.0, 300.0]]), np.zeros(1, np.int64))
+    specks = np.array([[110, 110, 150, 150], [250, 250, 290, 290], [110, 250, 150, 290]], float)
+    halves = np.array([[100, 100, 195, 300], [205, 100, 300, 300]], float)
+    of = [Predictions(b, np.zeros(len(b), np.int64), np.full(len(b), 0.8)) for b in (specks, halves)]
+    dotted, filled = (grade(Evidence(whole, None, None, p, SIDE, SIDE)) for p in of)
+    assert dotted.posterior[0, GRADES.index("merged")] < 0.1
+    assert filled.names()[0] == "merged"
+
+
+def test_models_that_see_nothing_of_an_image_condemn_its_labels_less() -> None:
+    truth = objects(np.random.default_rng(0), 12)
+    lone = np.concatenate([truth.boxes, [[5.0, 5.0, 25.0, 25.0]]])
+    labels = Labels(lone, np.zeros(len(lone), np.int64))
+    seen = Predictions(truth.boxes, truth.categories, np.full(len(truth), 0.9))
+    clear, dark = (
+        grade(Evidence(labels, None, None, p, SIDE, SIDE)).posterior[len(truth), GRADES.index("spurious")]
+        for p in (seen, Predictions.empty())
+    )
+    assert clear > 0.7
+    assert dark < 0.6

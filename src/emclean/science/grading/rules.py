@@ -17,10 +17,12 @@ def _ramp(values: Floats, low: float, high: float) -> Floats:
 class Rules:
     """Raw scores from rules: what can be said before an expert has answered anything.
 
-    ``floor`` is the weight of "no model sees it", so that weak models do not condemn every label.
+    ``floor`` is the weight of "no model sees it", so that weak models do not condemn every label; ``blind``
+    the share of "spurious" that goes to "clean" in an image of which the models see next to nothing.
     """
 
     floor: float = 0.25
+    blind: float = 0.5
     calibrated = False
 
     def label_posterior(self, rows: Floats) -> Floats:
@@ -31,7 +33,9 @@ class Rules:
         near = _ramp(at["matched_iou"], 0.1, 0.3)
         support = np.maximum.reduce([at[f"{m}_support"] for m in ("cleaning", "consensus", "crowd")])
         other = np.maximum.reduce([at[f"{m}_other"] for m in ("cleaning", "consensus", "crowd")])
-        many = (at["contained"] >= 2) * at["contained_fit"] * np.minimum(at["contained_mass"] / 2, 1.0)
+        # weak specks inside one large object fit its hull, but leave most of it empty
+        filled = at["contained_fit"] * _ramp(at["contained_cover"], 0.2, 0.4)
+        many = (at["contained"] >= 2) * filled * np.minimum(at["contained_mass"] / 2, 1.0)
         weaker = _ramp(at["twin_iou"], 0.4, 0.7) * _ramp(-at["twin_lead"], -0.05, 0.3)
         scores = {
             "clean": support * placed + 0.5 * self.floor,
@@ -42,7 +46,16 @@ class Rules:
             "duplicate": weaker,
         }
         raw = np.stack([np.maximum(scores.get(g, np.zeros(len(rows))), 0.0) for g in GRADES], axis=1)
-        return np.asarray(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
+        share = np.asarray(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
+        return self._spare(share, at["image_support"])
+
+    def _spare(self, share: Floats, image_support: Floats) -> Floats:
+        """Where the models see little of an image's labels, that they do not see one of them says less."""
+        spurious = GRADES.index("spurious")
+        doubt = share[:, spurious] * self.blind * (1 - _ramp(image_support, 0.05, 0.2))
+        share[:, spurious] -= doubt
+        share[:, 0] += doubt
+        return share
 
     def missed_probability(self, rows: Floats) -> Floats:
         """Scores ``[M]`` of candidate rows (columns ``CANDIDATE_FEATURES``) to be objects without a label."""
