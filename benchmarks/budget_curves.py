@@ -1,0 +1,245 @@
+"""The main job for methods x budgets x sets x seeds, compared: the budget curves of docs/results.md.
+
+    python benchmarks/budget_curves.py --sets emps,vnc,deposits,bccd --methods ours,expert_only,random \
+      --shares 0.1,0.2 --seeds 0,1,2 --cache workspace/curves --minutes 120
+
+Every cell is a run of ``pipelines/active_clean.py`` with the simulated expert in the same process and
+without Ray. Cells of one set and seed share a workspace, so whatever they have in common (crowd models, seed
+round, floor and ceiling) is trained once; a finished cell is never run again, and a cell that was stopped
+goes on. With ``--minutes`` no cell starts after that time. ``--slots`` cells run side by side, one thread
+each. Prints a table of means and standard deviations over the seeds; the cache gets ``curves.parquet`` and
+one picture per set.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sets import SETS, prepared
+
+from emclean.report.plots import Curve, budget_curve
+
+METHODS: Mapping[str, Mapping[str, str]] = {
+    "ours": {"strategy": "discrepancy", "correction": "graded"},
+    "expert_only": {"strategy": "discrepancy", "correction": "expert_only"},
+    "crowd_mixed": {"strategy": "discrepancy", "correction": "none"},
+    "random": {"strategy": "random", "correction": "graded"},
+    "random_expert_only": {"strategy": "random", "correction": "expert_only"},
+    "uncertainty": {"strategy": "uncertainty", "correction": "graded"},
+    "objectlab": {"strategy": "objectlab", "correction": "graded"},
+    "clod": {"strategy": "clod", "correction": "graded"},
+    "loss": {"strategy": "loss", "correction": "graded"},
+    "cross_entropy": {"strategy": "cross_entropy", "correction": "graded"},
+    "paper": {"strategy": "paper", "correction": "graded"},
+}
+"""What each method sets; everything else is the same for all."""
+
+COMMON: Mapping[str, Any] = {
+    "compute": "inline",
+    "serve": "false",
+    "label_service": "in_process",
+    "baselines": "true",
+    "budget.rounds": 2,
+    "budget.seed_images": 6,
+    "detector.steps": 240,
+    "detector.final_steps": 480,
+    "detector.baseline_steps": 2400,
+    "detector.eval_every": 80,
+    "detector.patience": 4,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a set, a seed, a method and the share of the full cost that it may spend."""
+
+    name: str
+    seed: int
+    method: str
+    share: float
+
+    @property
+    def run(self) -> str:
+        """The run's name within its workspace."""
+        return f"{self.method}-{self.share:g}"
+
+    def workspace(self, cache: Path) -> Path:
+        """One per set and seed."""
+        return cache / f"{self.name}-{self.seed}"
+
+    def summary(self, cache: Path) -> dict[str, Any] | None:
+        """The finished run's summary, or None."""
+        file = self.workspace(cache) / "runs" / self.run / "summary.json"
+        found = json.loads(file.read_text()) if file.exists() else None
+        return found if found and found["status"] == "finished" else None
+
+
+def command(cell: Cell, cache: Path, more: Sequence[str]) -> list[str]:
+    """The command line of a cell."""
+    given = {
+        **COMMON,
+        **prepared(cell.name, cache / "sets"),
+        **METHODS[cell.method],
+        "workspace": str(cell.workspace(cache)),
+        "run": cell.run,
+        "seed": cell.seed,
+        "budget.share_of_full": cell.share,
+    }
+    job = Path(__file__).parents[1] / "pipelines" / "active_clean.py"
+    return [sys.executable, str(job), *(f"{key}={value}" for key, value in given.items()), *more]
+
+
+def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
+    """Run what is not finished, at most one cell per workspace at a time."""
+    until = time.monotonic() + 60 * given.minutes
+    locks = {cell.workspace(given.cache): Lock() for cell in cells}
+    waiting, guard = [c for c in cells if c.summary(given.cache) is None], Lock()
+    print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished", flush=True)
+
+    def next_cell() -> Cell | None:
+        with guard:
+            for cell in waiting:
+                if locks[cell.workspace(given.cache)].acquire(blocking=False):
+                    waiting.remove(cell)
+                    return cell
+        return None
+
+    def slot(number: int) -> None:
+        while time.monotonic() < until and waiting:
+            cell = next_cell()
+            if cell is None:
+                time.sleep(1)
+                continue
+            try:
+                run(cell, given)
+            finally:
+                locks[cell.workspace(given.cache)].release()
+
+    with ThreadPoolExecutor(given.slots) as pool:
+        list(pool.map(slot, range(given.slots)))
+
+
+def run(cell: Cell, given: argparse.Namespace) -> None:
+    """Run one cell; a failure is told and does not stop the others."""
+    since = time.monotonic()
+    log = given.cache / "logs" / f"{cell.name}-{cell.seed}-{cell.run}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        code = subprocess.run(
+            command(cell, given.cache, given.more), stdout=out, stderr=out, env=variables
+        ).returncode
+    took = (time.monotonic() - since) / 60
+    print(f"{cell.name} seed {cell.seed} {cell.run}: exit {code}, {took:.1f} min", flush=True)
+
+
+def rows(cells: Sequence[Cell], cache: Path) -> Iterator[dict[str, Any]]:
+    """One row per finished cell and round."""
+    for cell in cells:
+        found = cell.summary(cache)
+        for number, row in enumerate(found["rounds"] if found else ()):
+            last = number == len(found["rounds"]) - 1
+            yield {
+                "set": cell.name,
+                "seed": cell.seed,
+                "method": cell.method,
+                "share": cell.share,
+                "round": row["round"],
+                "last": last,
+                "minutes": row["cost"]["minutes"],
+                "cost_share": row["cost"]["share_of_full"],
+                "images": row["cost"]["images"],
+                "touched": sum(row["cost"]["boxes"].values()),
+                "f1": row["labels"]["f1"],
+                "ap50": row["ap50"],
+                "floor": found["floor"]["ap50"],
+                "ceiling": found["ceiling"]["ap50"],
+                "percent": 100 * row["ap50"] / found["ceiling"]["ap50"],
+                "percent_low": found["final"]["percent_of_ceiling_low"] if last else None,
+                "crowd_f1": found["crowd_labels"]["f1"],
+            }
+
+
+def table(found: pa.Table) -> Iterator[str]:
+    """Means and standard deviations over the seeds at the end of each budget."""
+    frame = found.to_pandas()
+    yield (
+        "set       method               budget  seeds   spent   AP50 (sd)     of ceiling (sd; lowest bound)"
+        "  label F1"
+    )
+    last = frame[frame["last"]]
+    for (name, share, method), group in last.groupby(["set", "share", "method"], sort=False):
+        sd = group["ap50"].std(ddof=1) if len(group) > 1 else np.nan
+        spread = group["percent"].std(ddof=1) if len(group) > 1 else np.nan
+        yield (
+            f"{name:9} {method:20} {share:6.0%} {len(group):6d} {group['cost_share'].mean():7.1%} "
+            f"{group['ap50'].mean():6.3f} ({sd:.3f}) {group['percent'].mean():6.1f} % ({spread:.1f}; "
+            f"{group['percent_low'].min():.1f}) {group['f1'].mean():13.3f}"
+        )
+    for name, group in frame.groupby("set", sort=False):
+        once = group.drop_duplicates("seed")
+        yield (
+            f"{name}: floor {once['floor'].mean():.3f}, ceiling {once['ceiling'].mean():.3f}, "
+            f"crowd labels F1 {once['crowd_f1'].mean():.3f}"
+        )
+
+
+def pictures(found: pa.Table, cache: Path) -> None:
+    """AP50 against cost, one picture per set: the mean over the seeds, and their range."""
+    frame = found.to_pandas()
+    for name, group in frame.groupby("set", sort=False):
+        curves = []
+        for method, mine in group.groupby("method", sort=False):
+            mine = mine[mine["share"] == mine["share"].max()]
+            each = mine.groupby("round")
+            columns = each["cost_share"].mean(), each["ap50"].mean(), each["ap50"].min(), each["ap50"].max()
+            curves.append(Curve(str(method), *(column.tolist() for column in columns)))
+        drawn = budget_curve(curves, group["floor"].mean(), group["ceiling"].mean(), "share")
+        (cache / f"curve-{name}.png").write_bytes(drawn)
+
+
+def main() -> None:
+    """Run, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sets", default="emps", help=f"of {','.join(SETS)} (%(default)s)")
+    parser.add_argument("--methods", default="ours", help=f"of {','.join(METHODS)} (%(default)s)")
+    parser.add_argument("--shares", default="0.1", help="budgets as shares of the full cost (%(default)s)")
+    parser.add_argument("--seeds", default="0", help="(%(default)s)")
+    parser.add_argument("--cache", type=Path, default=Path("workspace/curves"))
+    parser.add_argument("--minutes", type=float, default=1e6, help="start no cell after this time")
+    parser.add_argument("--slots", type=int, default=2, help="cells side by side (%(default)s)")
+    parser.add_argument("more", nargs="*", metavar="key=value", help="settings that win in every cell")
+    given = parser.parse_args()
+    given.cache = given.cache.absolute()
+    cells = [
+        Cell(name, int(seed), method, float(share))
+        for share, method, seed, name in itertools.product(
+            *(text.split(",") for text in (given.shares, given.methods, given.seeds, given.sets))
+        )
+    ]
+    for name in given.sets.split(","):
+        prepared(name, given.cache / "sets")
+    work(cells, given)
+    found = list(rows(cells, given.cache))
+    if found:
+        kept = pa.Table.from_pylist(found)
+        pq.write_table(kept, given.cache / "curves.parquet")
+        print("\n".join(table(kept)))
+        pictures(kept, given.cache)
+
+
+if __name__ == "__main__":
+    main()
