@@ -31,7 +31,7 @@ def full(**fields):
         "before": LabelQuality(0.68, 0.51, 0.583, 0.74),
         "after": LabelQuality(0.91, 0.84, 0.874, 0.86),
         "kinds": [KindRow("missed", 320, 102, 0.88, 0.74)],
-        "grades": [GradeRow("spurious", 36, 0.88, 0.97, 31, 25, 6)],
+        "grades": [GradeRow("spurious", 36, 0.88, 0.97, 31, 25, 6, 24)],
         "overlays": [Figure("Asked: a.png", PNG, "round 1")],
         "stages": [StageTime("ingest", 4.0), StageTime("retrain", 80.0, 1), StageTime("retrain", 70.0, 2)],
         "set_aside": [SetAside("image", "b.png", "ends early")],
@@ -113,7 +113,7 @@ def test_rounds_stand_in_a_table_with_floor_and_ceiling(page):
 def test_each_round_tells_what_was_found_corrected_and_asked_by_grade(page):
     assert "round 0 found 30 0 0 0 17 0 0 round 0 corrected 0 0 0 0 11 0 0" in page.text
     assert "round 0 asked 9 0 0 0 5 0 0" in page.text
-    assert "spurious 36 25 6 0.88 0.97 31" in page.text
+    assert "spurious 36 25 24 6 0.88 0.97 31" in page.text
 
 
 def test_plots_come_in_a_light_and_a_dark_variant(page):

@@ -18,9 +18,9 @@ from emclean.audit.sources import Aside, Case, Sources
 from emclean.audit.summary import ImageRow, Summary, write_summary
 from emclean.audit.tables import Ranked, Top, open_text, writer
 from emclean.errors import DataError
-from emclean.science.correction import correct
+from emclean.science.correction import correct, safe
 from emclean.stores.formats.coco import Key
-from emclean.types import GRADES, NOISE_KINDS, Bools, Verdicts
+from emclean.types import GRADES, NOISE_KINDS, Verdicts
 
 INSTANCES, IMAGES, SET_ASIDE = "instances.csv", "images.csv", "set_aside.csv"
 AUDITED, CORRECTED = "audited.coco.json", "corrected.coco.json"
@@ -90,6 +90,7 @@ class _Audit:
             say(f"calibrating with the truth of up to {len(sources.truths)} images")
         self._graders = graders(sources, settings)
         self._instances, self._top = Ranked(out), Top(settings.top)
+        self._worst = {kind: Top(settings.pictures) for kind in NOISE_KINDS}
         stack.callback(self._instances.close)
         self._audited = CocoOut(out / AUDITED, sources.labels, "proposed")
         self._corrector: Corrector | None = None
@@ -151,6 +152,8 @@ class _Audit:
         for finding in found:
             self._instances.add(finding.error, finding.cells(self._names))
             self._top.add(finding.error, finding)
+            if finding.error >= LIKELY and finding.grade != "clean":
+                self._worst[finding.grade].add(finding.error, finding)
         audited(self._audited, case, found, self._ids)
         self._count(case, verdicts, found)
         self._correct(case, verdicts, found, self._graders.of(case.key))
@@ -195,7 +198,7 @@ class _Audit:
                 self._checker.add(case, verdicts, truth, np.zeros(len(verdicts), np.bool_))
                 self._checker.compare("before", case.labels, truth)
             return
-        safe = _safe(verdicts, by) if by.calibrated else np.zeros(len(verdicts), np.bool_)
+        safe = safe(verdicts, by.limits) if by.calibrated else np.zeros(len(verdicts), np.bool_)
         worded = Verdicts(**{**vars(verdicts), "reason": tuple(f.reason for f in found)})
         corrected = correct(case.labels, worded, by.limits if by.calibrated else {})
         if truth is None:
@@ -233,6 +236,7 @@ class _Audit:
             expected={k: float(self._expected[GRADES.index(k)]) for k in NOISE_KINDS},
             ranking=self._ranking,
             top=self._top.best(),
+            worst={str(kind): top.best() for kind, top in self._worst.items()},
             set_aside=self._aside,
             unpredicted=self._counts["unpredicted"],
             truths=len(self._sources.truths),
@@ -242,12 +246,6 @@ class _Audit:
             files=written,
             notes=tuple(_notes(self._sources, self._graders, self._counts["unpredicted"], self._settings)),
         )
-
-
-def _safe(verdicts: Verdicts, by: Judge) -> Bools:
-    """Which verdicts ``[K]`` are acted on."""
-    limit = np.array([np.inf if g == "clean" else by.limits.get(g, np.inf) for g in GRADES])
-    return np.asarray(verdicts.probability >= limit[verdicts.grade])
 
 
 def _notes(sources: Sources, by: Graders, unpredicted: int, settings: Settings) -> list[str]:

@@ -125,6 +125,7 @@ def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
             facts["checked"].get(kind),
             graded["corrected"].get(kind, 0),
             graded["asked"].get(kind, 0),
+            None if facts.get("right_by") is None else facts["right_by"].get(kind, 0),
         )
         for kind in GRADES
     ]

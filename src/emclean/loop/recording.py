@@ -14,10 +14,12 @@ from emclean.loop.cleaning import Judged, correct, crowd_labels, expert_labels, 
 from emclean.loop.job import Job
 from emclean.loop.states import RunState
 from emclean.report import overlays
+from emclean.science import correction
 from emclean.science.correction import Corrected
+from emclean.science.truth import right_fixes, true_grades
 from emclean.stores import columns
 from emclean.stores import labels as label_events
-from emclean.types import NOISE_KINDS, Labels, Predictions, SetAside, Verdicts
+from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions, SetAside, Verdicts
 
 T = TypeVar("T")
 
@@ -105,7 +107,21 @@ def record_corrections(
             )
         job.parts.tables.append("labels", events)
     asked = {q.task.image.image_id for q in questions_until(job, round_)}
-    return grade_facts(judged, fixed, asked)
+    return {**grade_facts(judged, fixed, asked), "right_by": right_corrections(job, judged, fixed)}
+
+
+def right_corrections(job: Job, judged: Judged, fixed: Mapping[str, Corrected]) -> dict[str, int] | None:
+    """How many of the automatic corrections of each kind are right by the truth file; None without one."""
+    if job.data.truth is None:
+        return None
+    right = Counter[str]()
+    for image_id in fixed:
+        labels, verdicts = judged.evidence[image_id].labels, judged.verdicts[image_id]
+        truth = job.data.truth.get(image_id, Labels.empty())
+        good = right_fixes(labels, verdicts, truth, true_grades(labels, truth))
+        safe = correction.safe(verdicts, judged.limits)
+        right.update(GRADES[k] for k in verdicts.grade[good & safe])
+    return dict(right)
 
 
 def grade_facts(judged: Judged, fixed: Mapping[str, Corrected], asked: Set[str]) -> dict[str, Any]:

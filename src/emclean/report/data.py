@@ -74,7 +74,7 @@ class GradeRow:
 
     ``precision`` is measured on ``checked`` instances that the expert answered; ``threshold`` is None where
     the wanted precision cannot be reached, so that nothing is corrected without being asked. ``corrected``
-    and ``asked`` are as in :class:`RoundRow`.
+    and ``asked`` are as in :class:`RoundRow`; ``right`` of the corrected ones are right by a truth file.
     """
 
     grade: str
@@ -84,6 +84,7 @@ class GradeRow:
     checked: int | None = None
     corrected: int | None = None
     asked: int | None = None
+    right: int | None = None
 
 
 @dataclass(frozen=True)

@@ -167,17 +167,19 @@ def _grades(data: ReportData) -> str:
     if not data.grades and not any(row.grades for row in data.rounds):
         return ""
     stacked = _both("Grades by round", lambda theme: plots.grades_by_round(data.rounds, theme))
-    head = ("grade", "found", "corrected", "asked", "threshold", "measured precision", "checked")
+    head = ("grade", "found", "corrected", "right", "asked", "threshold",
+            "measured precision", "checked")  # fmt: skip
     rows = (
-        [html.text(g.grade), html.whole(g.count), html.whole(g.corrected), html.whole(g.asked),
-         html.number(g.threshold, 2), html.number(g.precision, 2), html.whole(g.checked)]
+        [html.text(g.grade), html.whole(g.count), html.whole(g.corrected), html.whole(g.right),
+         html.whole(g.asked), html.number(g.threshold, 2), html.number(g.precision, 2), html.whole(g.checked)]
         for g in data.grades
     )  # fmt: skip
     note = (
         "A grade is corrected without asking only above its threshold, chosen on the expert's images "
         "for the wanted precision. A dash: that precision cannot be reached, so nothing is corrected. "
-        "Found: in the whole pool, which each round judges anew. Corrected: automatically. Asked: in the "
-        "images that the expert was asked about so far."
+        "Found: in the whole pool, which each round judges anew. Corrected: automatically; right: of these, "
+        "by the truth file where there is one. Asked: in the images that the expert was asked about so far. "
+        "Measured precision: on those that were checked in the expert's images."
     )
     listed = html.table(head, rows) if data.grades else ""
     pictures = f'<div class="pair"><div>{stacked}</div><div>{listed}</div></div>'

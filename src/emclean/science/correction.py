@@ -55,7 +55,7 @@ class Trust:
     suspect: float = 0.2
 
 
-def _safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
+def safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
     """Which verdicts may be acted on ``[K]``: an error, at or above its kind's limit."""
     limit = np.array([np.inf if g == "clean" else limits.get(g, np.inf) for g in GRADES])
     return np.asarray(verdicts.probability >= limit[verdicts.grade])
@@ -169,7 +169,7 @@ def correct(
     if len(verdicts) < len(labels) or (verdicts.label[: len(labels)] != np.arange(len(labels))).any():
         raise ValueError(f"verdicts: expected one for each of the {len(labels)} labels, in order, first")
     rule = trust if trust is not None else Trust()
-    plan = _plan(labels, verdicts, _safe(verdicts, thresholds))
+    plan = _plan(labels, verdicts, safe(verdicts, thresholds))
     n, keep = len(labels), np.flatnonzero(~plan.deleted)
     boxes = np.where(plan.moved[:, None], verdicts.box[:n], labels.boxes)[keep]
     categories = np.where(plan.relabelled, verdicts.category[:n], labels.categories)[keep]
