@@ -198,15 +198,15 @@ class _Audit:
                 self._checker.add(case, verdicts, truth, np.zeros(len(verdicts), np.bool_))
                 self._checker.compare("before", case.labels, truth)
             return
-        safe = safe(verdicts, by.limits) if by.calibrated else np.zeros(len(verdicts), np.bool_)
+        acted = safe(verdicts, by.limits) if by.calibrated else np.zeros(len(verdicts), np.bool_)
         worded = Verdicts(**{**vars(verdicts), "reason": tuple(f.reason for f in found)})
         corrected = correct(case.labels, worded, by.limits if by.calibrated else {})
         if truth is None:
             self._corrector.changed(case, corrected.changes)
-            self._applied.update(GRADES[k] for k in verdicts.grade[safe])
+            self._applied.update(GRADES[k] for k in verdicts.grade[acted])
             return
         self._corrector.true(case, truth)
-        self._checker.add(case, verdicts, truth, safe)
+        self._checker.add(case, verdicts, truth, acted)
         self._checker.compare("before", case.labels, truth)
         self._checker.compare("after", corrected.labels, truth)
 
