@@ -35,7 +35,7 @@ def render(summary: Summary, drawn: Drawn) -> str:
         html.section("Read this first", "".join(f"<p>{html.text(note)}</p>" for note in summary.notes)),
         html.section("Kinds of error", _kinds(summary), note=_kinds_note(summary)),
         html.section("Most suspicious images", _gallery(drawn.images), note=_COLOURS),
-        html.section("Most suspicious instances", _gallery(drawn.instances), note=_COLOURS),
+        html.section("Likely errors of each kind", _gallery(drawn.instances), note=_COLOURS),
         html.section(f"The first {len(summary.top)} of {summary.instances} instances", _instances(summary)),
         html.section("Images, most expected errors first", _images(summary)),
         _set_aside(summary),

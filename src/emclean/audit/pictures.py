@@ -1,6 +1,5 @@
 """The audit's pictures: labels, model and proposed fixes drawn over the worst images and instances."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -100,21 +99,17 @@ class Painter:
         return figures
 
     def instances(self) -> list[Figure]:
-        """The instances most probably wrong, the kinds in turn, each cut out with its surroundings."""
+        """The likely errors, the kinds in turn, each cut out with its surroundings."""
         figures: list[Figure] = []
-        met: Counter[str] = Counter()
-        turns = []
-        for rank, finding in enumerate(self._summary.top, start=1):
-            met[finding.grade] += 1
-            turns.append((met[finding.grade], rank, finding))
-        for _, rank, finding in sorted(turns, key=lambda turn: turn[:2]):
+        turns = [(turn, f) for found in self._summary.worst.values() for turn, f in enumerate(found)]
+        for _, finding in sorted(turns, key=lambda pair: (pair[0], -pair[1].error)):
             if len(figures) == self._settings.pictures:
                 break
             pixels = self._pixels(finding.key)
             if pixels is not None:
                 case = self._sources.again(finding.key, self._settings.confident)
                 picture = _cutout(pixels, case, finding)
-                title = f"{rank}. {finding.grade}, {finding.fix}: {finding.error:.2f}"
+                title = f"{finding.grade}, {finding.fix}: {finding.error:.2f}"
                 figures.append(Figure(title, picture, f"{finding.image}: {finding.reason}"))
         return figures
 

@@ -262,7 +262,9 @@ def _notes(sources: Sources, by: Graders, unpredicted: int, settings: Settings) 
             "to learn from. Give the truth of more images."
         )
     if unpredicted:
-        done = "are not judged" if settings.skip_unpredicted else "count as labels on nothing"
+        done = (
+            "are not judged" if settings.skip_unpredicted else "are judged as if nothing had been seen there"
+        )
         notes.append(
             f"{unpredicted} of {len(sources.entries)} images have no prediction at all: their labels {done}."
             + ("" if settings.skip_unpredicted else " If the detector never ran there: --skip-unpredicted.")

@@ -33,7 +33,8 @@ class Summary:
     """What came out: counts, what is expected per kind, the ranking, and the check where there is a truth.
 
     ``corrections`` counts automatic corrections by kind, None where no truth allows any; ``limits`` holds
-    the probability from which each kind is corrected (infinity: never).
+    the probability from which each kind is corrected (infinity: never); ``worst`` the likely errors of each
+    kind that may be drawn.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Summary:
     expected: dict[str, float]
     ranking: list[ImageRow]
     top: list[Finding]
+    worst: dict[str, list[Finding]]
     set_aside: Aside
     unpredicted: int
     truths: int

@@ -5,7 +5,6 @@ import heapq
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -112,6 +111,6 @@ class Top:
         if len(self._heap) > self._most:
             heapq.heappop(self._heap)
 
-    def best(self, most: int | None = None) -> list[Any]:
+    def best(self) -> list[Any]:
         """The things, best first."""
-        return [thing for _, _, thing in islice(sorted(self._heap, reverse=True), most)]
+        return [thing for _, _, thing in sorted(self._heap, reverse=True)]
