@@ -14,7 +14,7 @@ from emclean import cli, services
 from emclean.distributed import jobs, local
 from emclean.errors import ConfigError, DataError
 
-COMMANDS = ("up", "down", "status", "submit", "resume", "report", "export", "expert")
+COMMANDS = ("up", "down", "status", "submit", "resume", "report", "export", "expert", "audit")
 
 
 def test_the_help_comes_at_once():
