@@ -74,7 +74,7 @@ class Finding(NamedTuple):
             self.fix,
             *new,
             "" if self.new_category is None else names[self.new_category],
-            "; ".join(" ".join(f"{side:g}" for side in part) for part in self.parts),
+            "; ".join(" ".join(f"{side:g}" for side in part) for part in self.parts) if self.parts else "",
             "" if self.score is None else self.score,
             self.reason,
         ]
@@ -162,8 +162,9 @@ def findings(case: Case, verdicts: Verdicts, names: Sequence[str]) -> list[Findi
 
 def _fix(grade: Grade, new_box: Box | None, category: int | None, parts: list[Box]) -> str:
     """The fix by name; where its detail is lacking, somebody has to look."""
-    lacking = {"shifted": new_box is None, "mislabelled": category is None, "merged": len(parts) < 2}
-    return "check" if lacking.get(grade, False) else FIXES[grade]
+    if (grade == "shifted" and new_box is None) or (grade == "mislabelled" and category is None):
+        return "check"
+    return "check" if grade == "merged" and len(parts) < 2 else FIXES[grade]
 
 
 def _pieces(verdicts: Verdicts) -> dict[int, list[Box]]:

@@ -107,9 +107,10 @@ class Top:
     def add(self, value: float, thing: Any) -> None:
         """Keep it if it is one of the best so far."""
         self._met += 1
-        heapq.heappush(self._heap, (value, -self._met, thing))
-        if len(self._heap) > self._most:
-            heapq.heappop(self._heap)
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, (value, -self._met, thing))
+        elif self._heap and value > self._heap[0][0]:
+            heapq.heapreplace(self._heap, (value, -self._met, thing))
 
     def best(self) -> list[Any]:
         """The things, best first."""
