@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -285,10 +286,10 @@ def test_pictures_are_drawn_and_those_that_are_not_there_are_set_aside(files, tm
     for i in range(3):
         Image.fromarray(grey).save(tmp_path / "pictures" / "deep" / f"{i}.png")
     Image.fromarray(grey[:100]).save(tmp_path / "pictures" / "3.png")
-    chosen = audit.Settings(pictures=2)
+    chosen = audit.Settings(pictures=1)
     out = audit.audit(labels, seen, tmp_path / "out", str(tmp_path / "pictures"), settings=chosen)
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("http-equiv", "")
     reasons = {item.reason for item in out.set_aside.first}
     assert reasons <= {
@@ -454,3 +455,14 @@ def test_folds_are_of_like_size(files, known):
     sizes = np.bincount(list(made.fold_of.values()))
     assert sizes.sum() == len(cases)
     assert sizes.max() - sizes.min() <= 1
+
+
+def test_an_audit_without_truth_and_pictures_loads_nothing_heavy(files, tmp_path):
+    labels, seen, *_ = files
+    heavy = "{'torch', 'ray', 'sklearn', 'matplotlib', 'pandas', 'pyarrow', 'mlflow', 'pydantic'}"
+    command = f"cli.main(['audit', {labels!r}, {seen!r}, '--out', {str(tmp_path / 'out')!r}])"
+    code = (
+        f"import sys; from emclean import cli; code = {command}; print(code, *({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
