@@ -57,6 +57,8 @@ def test_the_summary_keeps_its_promises(demo):
     assert [row["round"] for row in found["rounds"]] == [0, 1]
     for row in found["rounds"]:
         assert set(row["cost"]) == {"images", "boxes", "minutes", "share_of_full"}
+        assert row["estimate"]["labels"]["images"] >= 4
+        assert 0 <= row["estimate"]["labels"]["value"] <= 1
         assert set(row["cost"]["boxes"]) == {"added", "moved", "deleted", "verified"}
         assert {"precision", "recall", "f1"} <= set(row["labels"])
         assert 0 <= row["ap50"] <= 1

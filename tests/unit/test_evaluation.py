@@ -14,6 +14,7 @@ from emclean.science.evaluation import (
     bootstrap,
     detection,
     interval,
+    label_f1,
     label_quality,
     not_worse,
     resampled_ap50,
@@ -153,3 +154,15 @@ def test_label_quality_of_nothing() -> None:
     truth = objects(np.random.default_rng(0), 4)
     assert label_quality([truth], [Labels.empty()]).recall == 0.0
     assert label_quality([Labels.empty()], [truth]).precision == 0.0
+
+
+def test_the_interval_of_the_labels_f1_is_over_images() -> None:
+    rng = np.random.default_rng(0)
+    one = objects(rng, 6)
+    truths, labels = [one] * 20, [one] * 14 + [Labels.empty()] * 6
+    found = label_f1(truths, labels, np.random.default_rng(1))
+    assert found.value == label_quality(truths, labels).f1
+    assert 0.65 < found.low < found.value < found.high < 1
+    same = label_f1(truths, truths, np.random.default_rng(1))
+    assert (same.low, same.high) == (1.0, 1.0)
+    assert np.isnan(label_f1([], [], rng).low)

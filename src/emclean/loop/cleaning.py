@@ -5,7 +5,7 @@ a later step needs (verdicts for the selection, targets for the training) is der
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,13 +27,15 @@ class Judged:
     """What the models and the expert's answers say of every pool image in one round.
 
     ``evidence`` and ``verdicts`` by image id; ``limits`` the probability from which each grade is corrected
-    without asking, ``calibrator`` None before any expert has answered.
+    without asking, ``calibrator`` None before any expert has answered; ``held_out`` the verdicts on the
+    expert's images, by image id, as given by graders that did not learn from them.
     """
 
     evidence: Mapping[str, Evidence]
     verdicts: Mapping[str, Verdicts]
     limits: Mapping[Grade, float]
     calibrator: calibration.Calibrator | None
+    held_out: Mapping[str, Verdicts] = field(default_factory=dict)
 
 
 def standing_labels(job: Job) -> dict[str, Labels]:
@@ -220,7 +222,8 @@ def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judg
     )
     limits = calibration.thresholds(calibrator.observations, job.settings.corrections.precision)
     verdicts = {i: grade(e, calibrator) for i, e in evidence.items()}
-    return Judged(evidence, verdicts, limits, calibrator)
+    held_out = dict(zip(known, calibrator.held_out, strict=False))
+    return Judged(evidence, verdicts, limits, calibrator, held_out)
 
 
 def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:

@@ -155,12 +155,25 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
             "The expert is simulated: it answers from a truth file, and its minutes come from the stated "
             "cost model, not from a clock."
         )
+    if content["rounds"]:
+        notes += _estimates(content["rounds"][-1]["estimate"])
     low = content["final"]["percent_of_ceiling_low"]
     if low is not None:
         notes.append(f"The paired bootstrap puts the share of the ceiling at {low:.1f} % or more (95 %).")
     if content["status"] == "waiting":
         notes.append("The run waits for experts; submit it again when they have answered.")
     return notes
+
+
+def _estimates(estimate: Mapping[str, Any]) -> list[str]:
+    """What the expert's random images alone say of labels and model."""
+    words = {"labels": "F1 of the labels that no expert has seen", "ap50": "AP50 of the model"}
+    return [
+        f"Estimated from {found['images']} pictures drawn at random, with no truth file looked at: {what} "
+        f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})."
+        for name, what in words.items()
+        if (found := estimate[name])["value"] is not None and found["low"] is not None
+    ]
 
 
 def finish(job: Job, state: RunState) -> RunState:

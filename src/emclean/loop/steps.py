@@ -22,6 +22,7 @@ from emclean.loop.cleaning import (
     training_targets,
     validation_ids,
 )
+from emclean.loop.estimating import estimate
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
 from emclean.loop.logbook import log_round
@@ -170,7 +171,8 @@ def train(job: Job, state: RunState) -> RunState:
 
 def evaluate(job: Job, state: RunState) -> RunState:
     """Measure the round's model and labels."""
-    row = round_row(job, state.round, state.models[f"final-{state.round}"]["weights"])
+    weights = state.models[f"final-{state.round}"]["weights"]
+    row = {**round_row(job, state.round, weights), "estimate": estimate(job, state, weights)}
     rounds = (*(r for r in state.rounds if r["round"] != state.round), {**row, "model_version": None})
     f1, ap50 = row["labels"]["f1"], row["ap50"]
     job.parts.console.say(

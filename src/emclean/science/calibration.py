@@ -19,7 +19,7 @@ from emclean.science.grading.rules import Rules
 from emclean.science.noise import plant
 from emclean.science.rates import estimate
 from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
-from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels
+from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels, Verdicts
 
 _MISSED = GRADES.index("missed")
 _FOLDS = 5
@@ -54,12 +54,14 @@ class Calibrator:
 
     ``judge`` knows the grades of labels, ``finder`` whether a candidate is a missed object. Either is None
     where the expert's images could not teach it; then rules answer, and ``calibrated`` is False.
+    ``held_out`` are the verdicts on the expert's images, in their order, by models that did not see them.
     """
 
     judge: Blend | None
     finder: Blend | None
     observations: Observations
     n_images: int = 0
+    held_out: tuple[Verdicts, ...] = ()
 
     @property
     def calibrated(self) -> bool:
@@ -218,20 +220,33 @@ def _learn(real: _Table, more: _Table, n: int, seed: int) -> tuple[Blend | None,
     return Blend(*models, share, heat, prior, trust, _bounds(real)), held_out
 
 
-def _observe(images: Sequence[_Image], posterior: Floats, missed: Floats) -> Observations:
-    """Held-out verdicts of every expert image against its truth."""
+def _held_out_verdicts(images: Sequence[_Image], posterior: Floats, missed: Floats) -> tuple[Verdicts, ...]:
+    """The verdicts on every expert image from its rows of the held-out probabilities."""
     starts = np.cumsum([0, *(len(i.evidence.labels) for i in images)])
     ends = np.cumsum([0, *(len(i.found.proposed) for i in images)])
-    grades, probabilities, rights, owners = [], [], [], []
-    for k, image in enumerate(images):
-        mine = posterior[starts[k] : starts[k + 1]], missed[ends[k] : ends[k + 1]]
-        verdict = verdicts(image.evidence, image.found, *mine, calibrated=True)
-        grades.append(verdict.grade)
-        probabilities.append(verdict.probability)
-        rights.append(right_fixes(image.evidence.labels, verdict, image.truth, image.known))
-        owners.append(np.full(len(verdict), k, dtype=np.int64))
+    return tuple(
+        verdicts(
+            image.evidence,
+            image.found,
+            posterior[starts[k] : starts[k + 1]],
+            missed[ends[k] : ends[k + 1]],
+            calibrated=True,
+        )
+        for k, image in enumerate(images)
+    )
+
+
+def _observe(images: Sequence[_Image], held_out: Sequence[Verdicts]) -> Observations:
+    """Held-out verdicts of every expert image against its truth."""
+    rights = [
+        right_fixes(image.evidence.labels, verdict, image.truth, image.known)
+        for image, verdict in zip(images, held_out, strict=True)
+    ]
     return Observations(
-        np.concatenate(grades), np.concatenate(probabilities), np.concatenate(rights), np.concatenate(owners)
+        np.concatenate([v.grade for v in held_out]),
+        np.concatenate([v.probability for v in held_out]),
+        np.concatenate(rights),
+        np.repeat(np.arange(len(images), dtype=np.int64), [len(v) for v in held_out]),
     )
 
 
@@ -290,7 +305,8 @@ def fit(
         if finder is not None
         else Rules().missed_probability(_table(images, folds, 1.0, False).rows)
     )
-    return Calibrator(judge, finder, _observe(images, posterior, found), len(images))
+    held_out = _held_out_verdicts(images, posterior, found)
+    return Calibrator(judge, finder, _observe(images, held_out), len(images), held_out)
 
 
 def design_effect(right: Bools, image: Ints) -> float:

@@ -243,6 +243,24 @@ def label_quality(truths: Sequence[Labels], labels: Sequence[Labels], threshold:
     return LabelQuality(precision, recall, f1, float(found.mean()) if len(found) else 0.0)
 
 
+def label_f1(
+    truths: Sequence[Labels],
+    labels: Sequence[Labels],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """F1 of labels with its bootstrap interval over images; NaN ends without any image."""
+    value = label_quality(truths, labels).f1
+    pairs = list(zip(truths, labels, strict=True))
+    counts = np.array([(len(_matched_ious(t, g, 0.5)), len(t) + len(g)) for t, g in pairs]).reshape(-1, 2)
+    if not len(counts):
+        return Interval(value, float("nan"), float("nan"))
+    found, total = (_draws(len(counts), resamples, rng) @ counts).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _interval(value, 2 * found / total, confidence)
+
+
 def _matched_ious(truth: Labels, labels: Labels, threshold: float) -> Floats:
     same = truth.categories[:, None] == labels.categories[None, :]
     rows, cols = match(truth.boxes, labels.boxes, threshold, same)
