@@ -1,7 +1,7 @@
 """Which images to ask the expert about: strategies behind one signature, and the unbiased random share.
 
 A strategy takes ``(pool, minutes, rng)`` and returns indices into the pool in order of value, whose
-expected minutes fit the budget (but at least one image when there is any budget and any image).
+expected minutes fit the budget.
 """
 
 from collections.abc import Callable, Mapping
@@ -66,15 +66,17 @@ Strategy = Callable[[Pool, float, np.random.Generator], Ints]
 
 
 def _within(order: Ints, costs: Floats, minutes: float, fill: bool) -> Ints:
-    """The images of ``order`` that the budget pays for; ``fill`` goes on past one that is too dear."""
-    if minutes <= 0 or not len(order):
-        return np.zeros(0, np.int64)
-    taken, spent = [int(order[0])], float(costs[order[0]])
-    for i in order[1:]:
+    """The images of ``order`` that the minutes pay for, never more.
+
+    What is too dear is passed over until the first image is taken; after that only with ``fill``.
+    """
+    taken: list[int] = []
+    spent = 0.0
+    for i in order:
         if spent + costs[i] <= minutes:
             taken.append(int(i))
             spent += float(costs[i])
-        elif not fill:
+        elif taken and not fill:
             break
     return np.array(taken, dtype=np.int64)
 
@@ -131,12 +133,23 @@ def split_random_share(
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: expected a number from 0 to 1, got {share}")
-    sample = random(pool, minutes * share, rng)
-    dear = float(pool.expected_minutes[sample].sum())
-    if dear > minutes * share and rng.random() >= minutes * share / dear:
-        sample = sample[:0]  # an image dearer than the share is drawn as seldom as it costs more
+    sample = _drawn(pool.expected_minutes, minutes * share, minutes, rng)
     rest = np.setdiff1d(np.arange(len(pool), dtype=np.int64), sample)
     return sample, rest
+
+
+def _drawn(costs: Floats, share: float, most: float, rng: np.random.Generator) -> Ints:
+    """Images in random order for ``share`` minutes, up to the first that they do not pay for.
+
+    Where that is the first of all, it is drawn as seldom as it costs more than the share, if ``most`` minutes
+    pay for it: else small images would be drawn too often.
+    """
+    order = rng.permutation(len(costs)).astype(np.int64)
+    paid = int((np.cumsum(costs[order]) <= share).sum())
+    if paid or not len(order):
+        return order[:paid]
+    dear = float(costs[order[0]])
+    return order[: int(dear <= most and rng.random() < share / dear)]
 
 
 def subset(pool: Pool, index: Ints) -> Pool:
