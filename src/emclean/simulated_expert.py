@@ -40,7 +40,7 @@ from emclean.stores.label_studio.client import (
 from emclean.stores.label_studio.convert import annotation_body, suggestions
 from emclean.stores.label_studio.page import categories_of
 from emclean.stores.label_studio.service import project_title
-from emclean.types import AnsweredBox, Labels, Suggestion
+from emclean.types import AnsweredBox, Ints, Labels, Suggestion
 
 PREFIX = "emclean"
 """Without a named project, all whose title starts so are answered."""
@@ -75,14 +75,30 @@ class Truth:
         return next((labels for known, labels in self.labels.items() if Path(known).name == last), None)
 
     def in_order(self, categories: Sequence[str], where: str) -> "Truth":
-        """The same with indices into ``categories``, which must hold all of its own."""
-        missing = sorted(set(self.categories) - set(categories))
-        if missing:
-            what = f"the project lacks the truth file's categories {', '.join(missing)}"
+        """The same with indices into ``categories``, less the boxes of any other category, as ingest does."""
+        order = np.array([_place(name, categories) for name in self.categories], dtype=np.int64)
+        if self.categories and (order < 0).all():
+            what = f"the project has none of the truth file's categories ({', '.join(self.categories)})"
             raise LabelServiceError(what, where, "Name the categories alike in both.")
-        place = np.array([list(categories).index(name) for name in self.categories], dtype=np.int64)
-        moved = {k: Labels(v.boxes, place[v.categories], v.ids, v.annotators) for k, v in self.labels.items()}
-        return Truth(moved, tuple(categories))
+        return Truth({name: _moved(own, order) for name, own in self.labels.items()}, tuple(categories))
+
+    def left_out(self, categories: Sequence[str]) -> dict[str, int]:
+        """By name, how many boxes there are of each category that is not in ``categories``."""
+        counts = np.zeros(len(self.categories), dtype=np.int64)
+        for own in self.labels.values():
+            counts += np.bincount(own.categories, minlength=len(counts))
+        rows = zip(self.categories, counts.tolist(), strict=True)
+        return {name: count for name, count in rows if count and name not in categories}
+
+
+def _place(name: str, categories: Sequence[str]) -> int:
+    return list(categories).index(name) if name in categories else -1
+
+
+def _moved(labels: Labels, order: Ints) -> Labels:
+    """Labels with their categories at the places in ``order [C]``, less those that have none (-1)."""
+    kept = labels.take(order[labels.categories] >= 0)
+    return Labels(kept.boxes, order[kept.categories], kept.ids, kept.annotators)
 
 
 @dataclass(frozen=True)
@@ -178,6 +194,7 @@ class Expert:
     ):
         self._client, self._truth, self._options = client, truth, options
         self._stop, self._say = stop, say
+        self._checked: set[str] = set()
         self.work = Work()
 
     def run(self) -> Work:
@@ -221,13 +238,23 @@ class Expert:
         """Answer what is open now; tell whether anything was."""
         before = self.work.answered
         for project in self._projects():
-            page = categories_of(project.get("label_config") or "")
-            truth = self._truth.in_order(page, f"project {project.get('title')}")
+            truth = self._known_to(project)
             for task in self._open_tasks(int(project["id"])):
                 if self._over():
                     return True
                 self._handle(task, truth)
         return self.work.answered > before
+
+    def _known_to(self, project: Mapping[str, Any]) -> Truth:
+        """The truth in the project's categories; what that leaves out is said once."""
+        page, where = categories_of(project.get("label_config") or ""), f"project {project.get('title')}"
+        if where not in self._checked:
+            self._checked.add(where)
+            for name, count in self._truth.left_out(page).items():
+                self._say(
+                    f"{where}: left out {count} boxes of unknown category {name!r} in the truth"
+                )
+        return self._truth.in_order(page, where)
 
     def _projects(self) -> list[Mapping[str, Any]]:
         listed = self._client.get("/api/projects", page_size=1000, ordering="id")

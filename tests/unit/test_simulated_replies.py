@@ -1,12 +1,14 @@
 import json
+import threading
 
 import numpy as np
 import pytest
 
 from emclean.errors import LabelServiceError
 from emclean.science.expert import Slips
-from emclean.simulated_expert import Options, Truth, reply
+from emclean.simulated_expert import Expert, Options, Truth, reply
 from emclean.stores.label_studio.convert import task_body
+from emclean.stores.label_studio.page import configuration
 from emclean.types import ImageRecord, Labels, Suggestion, TaskSpec
 
 CATEGORIES = ("deposit", "vesicle")
@@ -57,8 +59,43 @@ def test_answer_depends_on_seed_and_key_alone():
 def test_truth_follows_the_projects_order_of_categories():
     turned = TRUTH.in_order(("vesicle", "other", "deposit"), "project p")
     assert turned.of("a.png").categories.tolist() == [2, 0]
-    with pytest.raises(LabelServiceError, match=r"project p: the project lacks .* vesicle"):
-        TRUTH.in_order(("deposit",), "project p")
+
+
+def test_boxes_of_a_category_that_the_project_lacks_are_left_out():
+    fewer = TRUTH.in_order(("vesicle",), "project p").of("a.png")
+    assert fewer.boxes.tolist() == [[100, 100, 160, 150]]
+    assert fewer.categories.tolist() == [0]
+    assert TRUTH.left_out(("vesicle",)) == {"deposit": 1}
+
+
+def test_a_category_without_boxes_changes_nothing():
+    more = Truth(TRUTH.labels, (*CATEGORIES, "artefact"))
+    assert more.left_out(CATEGORIES) == {}
+    same = more.in_order(CATEGORIES, "project p").of("a.png")
+    assert same.categories.tolist() == TRUTH.of("a.png").categories.tolist()
+
+
+def test_a_truth_without_any_of_the_projects_categories_is_refused():
+    with pytest.raises(LabelServiceError, match=r"project p: the project has none .*deposit, vesicle"):
+        TRUTH.in_order(("deposits",), "project p")
+
+
+class OneProject:
+    """Stands for a server with one project of the category deposit and no open task."""
+
+    def get(self, path, **query):
+        return {"results": [{"id": 1, "title": "emclean p", "label_config": configuration(["deposit"])}]}
+
+    def tasks(self, project, filters, fields):
+        return iter(())
+
+
+def test_what_is_left_out_is_said_once():
+    said = []
+    expert = Expert(OneProject(), TRUTH, Options(), threading.Event(), said.append)
+    expert.run()
+    expert.run()
+    assert said == ["project emclean p: left out 1 boxes of unknown category 'vesicle' in the truth"]
 
 
 def test_unknown_picture_is_refused():
