@@ -251,9 +251,7 @@ class Expert:
         if where not in self._checked:
             self._checked.add(where)
             for name, count in self._truth.left_out(page).items():
-                self._say(
-                    f"{where}: left out {count} boxes of unknown category {name!r} in the truth"
-                )
+                self._say(f"{where}: left out {count} boxes of unknown category {name!r} in the truth")
         return self._truth.in_order(page, where)
 
     def _projects(self) -> list[Mapping[str, Any]]:
