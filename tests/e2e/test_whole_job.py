@@ -94,6 +94,10 @@ def test_every_round_is_in_mlflow_and_the_champion_in_its_registry(demo):
     assert {"demo-1", "demo-1 round 0", "demo-1 round 1"} <= names
     (child,) = [run for run in runs if run.info.run_name == "demo-1 round 1"]
     assert child.data.metrics["ap50"] == pytest.approx(found["rounds"][1]["ap50"])
+    (parent,) = [run for run in runs if run.info.run_name == "demo-1"]
+    final = {name: parent.data.metrics[f"final.{name}"] for name in found["final"]}
+    assert final == pytest.approx(found["final"])
+    assert parent.data.metrics["ceiling.ap50"] == pytest.approx(found["ceiling"]["ap50"])
 
 
 def test_every_task_in_label_studio_was_asked_once_and_answered(demo):

@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emclean import __version__
 from emclean.errors import DataError
 from emclean.loop import logbook, states
+from emclean.loop.code import code_version
 from emclean.loop.finishing import write_summary
 from emclean.loop.job import Job
 from emclean.loop.recording import digests
@@ -69,7 +69,7 @@ def opened(job: Job, state: RunState) -> RunState:
         raise DataError(f"what this run is made from changed since it began: {changed}", str(job.folder), fix)
     if kept is None:
         state = replace(state, started_at=job.parts.now().isoformat(timespec="seconds")).knowing(
-            digests=now, code_version=__version__
+            digests=now, code_version=code_version()
         )
     return state
 

@@ -11,6 +11,7 @@ from emclean.loop import blind
 from emclean.loop.asking import answers_so_far, questions_until
 from emclean.loop.job import Job
 from emclean.loop.logbook import draw_curve, parent_run, settings_record
+from emclean.loop.publishing import metrics_of
 from emclean.loop.states import Phase, RunState, write_atomically
 from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
 from emclean.report.page import render
@@ -180,8 +181,8 @@ def finish(job: Job, state: RunState) -> RunState:
     """Log the whole run to MLflow with its curve, report and summary."""
     file = write_summary(job, state, "finished")
     run_id = parent_run(job, state)
-    baselines = state.facts.get("baselines", {})
-    figures = {f"{name}.ap50": value for name, value in baselines.items() if value is not None}
+    content = summary(job, state, "finished")
+    figures = metrics_of({name: content[name] for name in ("floor", "ceiling", "final")})
     files = [file, report_file(job), draw_curve(job, state)]
     job.parts.tracker.log(run_id, metrics=figures, artifacts=files)
     job.parts.tracker.finish(run_id, "FINISHED")
