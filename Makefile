@@ -12,11 +12,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test check unit setup setup-services setup-browser clean
 
-# Data of the tests that use real pictures; without it they are skipped, with their reason.
-ifneq ($(wildcard ../shared/data),)
-export EMCLEAN_DATA ?= $(abspath ../shared/data)
-endif
-
 help:
 	@sed -n 's/^#   //p' Makefile
 

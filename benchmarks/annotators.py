@@ -1,7 +1,7 @@
 """Many annotators: reliability estimated without truth against reliability counted with it.
 
-    EMCLEAN_DATA=../shared/data python -m benchmarks.annotators
-    EMCLEAN_DATA=../shared/data python -m benchmarks.annotators --truths 0,5 --seeds 0,1,2
+    EMCLEAN_DATA=DIR python -m benchmarks.annotators
+    EMCLEAN_DATA=DIR python -m benchmarks.annotators --truths 0,5 --seeds 0,1,2
 
 Reads ``$EMCLEAN_DATA/expert_box_raters/annotations.csv.gz`` (Marzahl et al. 2020, repository
 ChristianMarzahl/EIPH_WSI): ten pathology experts, three tasks, first round (nothing proposed). For each task,

@@ -1,6 +1,6 @@
 """Finding wrong labels: our grading against other methods, on the same labels and predictions.
 
-    EMCLEAN_DATA=../shared/data python -m benchmarks.error_finding --cache workspace/error-finding
+    EMCLEAN_DATA=DIR python -m benchmarks.error_finding --cache workspace/error-finding
 
 Sets: ``emps`` train truth with planted noise (one table for each of ``--noise``), with the predictions of
 the shipped detector, which never saw a label of it; ``bccd`` with its real errors, against the re-annotation,

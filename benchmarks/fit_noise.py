@@ -5,7 +5,7 @@ ChristianMarzahl/EIPH_WSI), compares each expert's boxes of the first round (not
 ground truth of the same image, and prints the rates, per task and over the tasks. The last line is the
 preset as it stands in ``emclean.science.noise``.
 
-    EMCLEAN_DATA=../shared/data python benchmarks/fit_noise.py
+    EMCLEAN_DATA=DIR python benchmarks/fit_noise.py
 """
 
 import csv

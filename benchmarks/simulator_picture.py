@@ -1,6 +1,6 @@
 """Draw docs/simulator.png: simulated fields with their boxes on the left, a real capillary wall on the right.
 
-    python benchmarks/simulator_picture.py
+    EMCLEAN_DATA=DIR python benchmarks/simulator_picture.py
 
 The real picture is A1--0024.jpg of danielsnider/TEM-glomerular-basement-segmentation (MIT), read from
 $EMCLEAN_DATA/glomerulus and scaled to the simulator's 8 nm a pixel.
@@ -31,12 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("EMCLEAN_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, default=Path("docs/simulator.png"))
     parser.add_argument("--seed", type=int, default=16)
     options = parser.parse_args()
+    folder = os.environ.get("EMCLEAN_DATA")
+    if not folder:
+        parser.error("EMCLEAN_DATA is not set: name the folder with glomerulus")
     sheet = np.full((2 * SIDE + GAP, 4 * SIDE + 5 * GAP), GREYS - 1, np.uint8)
-    for i, tile in enumerate([*simulated(options.seed), *real(options.data / REAL)]):
+    for i, tile in enumerate([*simulated(options.seed), *real(Path(folder) / REAL)]):
         half, place = divmod(i, 4)
         left = (place % 2) * (SIDE + GAP) + half * (2 * SIDE + 4 * GAP)
         top = (place // 2) * (SIDE + GAP)

@@ -101,5 +101,7 @@ def test_nothing_speaks_of_one_machine():
     files = [f for folder in folders for f in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
     texts = [f for f in files if f.is_file() and f.suffix in kinds and f.name != "LICENSE"]
     assert len(texts) > 50
-    found = [name(f) for f in texts if forbidden.search(f.read_text(encoding="utf-8", errors="replace"))]
-    assert found == []
+    beside = re.compile(r"\.\./shared" + "/data")  # only the script of continuous integration looks there
+    told = {name(f): f.read_text(encoding="utf-8", errors="replace") for f in texts}
+    assert [file for file, text in told.items() if forbidden.search(text)] == []
+    assert {file for file, text in told.items() if beside.search(text)} - {".ci/run"} == set()
