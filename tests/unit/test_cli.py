@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -17,16 +18,23 @@ from emclean.errors import ConfigError, DataError
 COMMANDS = ("up", "down", "status", "submit", "resume", "report", "export", "expert", "audit")
 
 
+def computing() -> float:
+    """Seconds that the processors have spent on this process's children that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_help_comes_at_once():
     def seconds() -> float:
-        since = time.perf_counter()
+        before = computing()
         done = subprocess.run(
             [sys.executable, "-m", "emclean.cli", "--help"], capture_output=True, text=True, check=True
         )
         assert all(name in done.stdout for name in COMMANDS)
-        return time.perf_counter() - since
+        return computing() - before
 
-    assert min(seconds() for _ in range(2)) < 1.5  # 0.5 s is the aim; machines may be busy
+    seconds()  # the first call reads files that the next find in memory
+    assert min(seconds() for _ in range(3)) < 0.5  # computing alone: other programs do not count
 
 
 def test_starting_imports_nothing_heavy():
