@@ -135,6 +135,20 @@ def test_early_stop_keeps_the_best(job, monkeypatch):
     assert_same(state_of(result.weights), states[1])
 
 
+def test_a_validation_part_too_small_to_choose_by_only_tells(job, monkeypatch):
+    scores = iter([0.2, 0.5, 0.4])
+    states = []
+
+    def score(self, state, device):
+        states.append({name: value.clone() for name, value in state.items()})
+        return next(scores)
+
+    monkeypatch.setattr(engine._Validator, "__call__", score)
+    result = fit(dataclasses.replace(job, schedule=dataclasses.replace(SHORT, keep_best=False)))
+    assert (result.ap50, len(states)) == (0.4, 3)
+    assert_same(state_of(result.weights), states[2])
+
+
 def test_without_validation_the_last_average_is_kept(job):
     result = fit(dataclasses.replace(job, validation_pictures=(), validation_labels=()))
     assert result.ap50 is None

@@ -11,10 +11,14 @@ from emclean.loop.job import Job
 from emclean.models.spec import PRETRAINED, DetectorSpec, FitJob, FitResult, Schedule
 from emclean.types import Floats, Labels, Predictions, Target
 
-TYPICAL_SIDE = 32.0
-"""Side in pixels that a typical object should have when the detector looks at it."""
-LARGE_SIDE = 80.0
-"""From this side on an object is better looked at in a smaller copy of the picture."""
+LARGEST_TYPICAL, SMALLEST_TYPICAL = 64.0, 12.0
+"""The median box, in pixels, should be no larger than the one and no smaller than the other where the
+detector looks at it; between them pictures are taken as they are (measured: docs/decisions/0004-scales.md)."""
+LARGE = 80.0
+"""From this side on, in pixels, an object is better looked at in a smaller copy of the picture."""
+
+ENOUGH = 8
+"""Validation pictures from which a training may be ended early by them; with fewer that is mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,19 @@ class Training:
 
 
 def choose_scales(boxes: Floats) -> tuple[float, ...]:
-    """Magnifications, as powers of two, that bring the boxes near :data:`TYPICAL_SIDE`.
+    """Magnifications, as powers of two, at which the detector sees the boxes well.
 
-    ``boxes [N,4]`` are the crowd's. The first suits the median box. Where a tenth of the boxes would still be
-    larger than :data:`LARGE_SIDE`, pictures are searched at half that size as well.
+    ``boxes [N,4]`` are the crowd's. The first suits the median box: the original size, smaller where that box
+    is larger than :data:`LARGEST_TYPICAL`, twice the size where it is smaller than :data:`SMALLEST_TYPICAL`.
+    Where a tenth of the boxes are still larger than :data:`LARGE`, half that size is searched too.
     """
     if not len(boxes):
         return (1.0,)
     sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    power = np.round(np.log2(TYPICAL_SIDE / float(np.median(sides))))
-    scale = float(2.0 ** np.clip(power, -3, 1))
-    return (scale, scale / 2) if scale * np.quantile(sides, 0.9) > LARGE_SIDE else (scale,)
+    median = float(np.median(sides))
+    fit = np.floor(np.log2(LARGEST_TYPICAL / median))
+    scale = 2.0 if median < SMALLEST_TYPICAL else float(2.0 ** np.clip(fit, -4, 0))
+    return (scale, scale / 2) if scale * np.quantile(sides, 0.9) > LARGE else (scale,)
 
 
 def detector_spec(job: Job) -> DetectorSpec:
@@ -57,13 +63,15 @@ def fit_job(job: Job, training: Training) -> FitJob:
     spec = detector_spec(job)
     use = sorted(training.targets)
     check = sorted(training.validation)
+    enough = len(check) >= ENOUGH
     schedule = Schedule(
         max_steps=training.steps,
         batch=settings.batch,
         crop=settings.crop,
         lr=settings.lr,
         eval_every=min(settings.eval_every, training.steps),
-        patience=settings.patience if check else 0,
+        patience=settings.patience if enough else 0,
+        keep_best=enough,
     )
     return FitJob(
         spec,

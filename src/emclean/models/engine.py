@@ -175,7 +175,7 @@ class _Training:
         state.history.append(Evaluation(state.step, loss, score))
         better = score is None or state.best is None or score > state.best
         state.stale = 0 if better else state.stale + 1
-        if better or score == state.best:  # of equals the longer trained one is kept
+        if better or score == state.best or not self.job.schedule.keep_best:  # of equals the longer trained
             state.best, self.best = score, self.average
 
     def _progress(self) -> Progress:

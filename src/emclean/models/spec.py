@@ -132,7 +132,9 @@ class Schedule:
     ``batch`` crops of ``crop`` pixels make one step, over all workers together. Every ``eval_every`` steps
     (and after the last) the validation part is scored; training ends early after ``patience`` evaluations
     without a better AP50, and never does with ``patience`` 0. ``scales`` are the working scales of training;
-    empty means the detector's own. ``ema`` is the decay of the averaged weights, which are what is kept.
+    empty means the detector's own. ``ema`` is the decay of the averaged weights, which are what is kept:
+    those of the best evaluation, or of the last step where a validation part is too small to choose by
+    (``keep_best`` false).
     """
 
     max_steps: int = 500
@@ -143,6 +145,7 @@ class Schedule:
     warmup: int = 50
     eval_every: int = 100
     patience: int = 0
+    keep_best: bool = True
     ema: float = 0.99
     clip: float = 5.0
     scales: tuple[float, ...] = ()
