@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None = None) -> ActiveClean:
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the job's configuration")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     return load(arguments.config, arguments.overrides)
 
 

@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="leave the services up")
     parser.add_argument("--workspace", type=Path, default=Path("workspace/demo"), help="(%(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over demo.yaml")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def fresh_name(workspace: Path) -> str:

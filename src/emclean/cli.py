@@ -20,7 +20,7 @@ SUBMITTED = "submitted.yaml"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    given = parser().parse_args(arguments)
+    given = _parsed(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)
@@ -30,6 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; a submitted job goes on: see emclean status", file=sys.stderr)
         return 130
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; argparse alone takes no ``key=value`` after an option that follows one."""
+    top = parser()
+    given, left = top.parse_known_args(arguments)
+    if left and (not hasattr(given, "overrides") or any(word.startswith("-") for word in left)):
+        top.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        given.overrides = [*given.overrides, *left]
+    return given
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,15 +55,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _new(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+def _new(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    workspace: Path | None = Path("workspace"),
+    place: str = "folder of tables, models and runs (%(default)s)",
+) -> Any:
     command = commands.add_parser(name, help=text, description=text)
     command.set_defaults(command=run)
-    command.add_argument(
-        "--workspace",
-        type=Path,
-        default=Path("workspace"),
-        help="folder of tables, models and runs (%(default)s)",
-    )
+    command.add_argument("--workspace", type=Path, default=workspace, help=place)
     return command
 
 
@@ -75,7 +88,8 @@ def _add_services(commands: Any) -> None:
 
 def _add_jobs(commands: Any) -> None:
     text = "Submit the main job to Ray, follow its log, and return its exit code."
-    command = _new(commands, "submit", submit, text)
+    place = "folder of tables, models and runs (default: as the configuration says, else workspace)"
+    command = _new(commands, "submit", submit, text, None, place)
     command.add_argument("--config", metavar="FILE", help="YAML file with the job's configuration")
     command.add_argument("--no-wait", action="store_true", help="return as soon as the job is taken")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
@@ -227,7 +241,8 @@ def submit(given: argparse.Namespace) -> int:
 
     from emclean.config import load, override, read_yaml
 
-    overrides = [f"workspace={given.workspace}", *given.overrides]
+    overrides = [f"workspace={json.dumps(str(given.workspace))}"] if given.workspace else []
+    overrides += given.overrides
     config = load(given.config, overrides)
     values, _ = override(read_yaml(given.config) if given.config else {}, overrides)
     values |= {"run": config.run_name(), "workspace": str(Path(config.workspace).absolute())}

@@ -162,6 +162,48 @@ def test_submit_keeps_the_configuration_and_resume_sends_the_same_again(workspac
     assert cli.main(["resume", "other", "--workspace", str(workspace)]) == 2
 
 
+@pytest.fixture
+def sent(monkeypatch):
+    """What would have been submitted: pairs of dashboard and entrypoint."""
+    lines = []
+    monkeypatch.setattr(
+        jobs, "run", lambda dashboard, entrypoint, **_: lines.append((dashboard, entrypoint)) or 0
+    )
+    return lines
+
+
+@pytest.mark.parametrize("option", [[], ["--workspace", "other"], ["workspace=other"]])
+def test_submit_works_in_the_workspace_of_the_file_unless_told_another(
+    option, workspace, sent, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    (tmp_path / "job.yaml").write_text("workspace: mine\nrun: first\n")
+    assert cli.main(["submit", "--config", "job.yaml", *option]) == 0
+    folder = tmp_path / ("other" if option else "mine")
+    kept = yaml.safe_load((folder / "runs" / "first" / cli.SUBMITTED).read_text())["configuration"]
+    assert kept["workspace"] == str(folder)
+    assert str(folder / "runs" / "first" / "configuration.yaml") in sent[0][1]
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_settings_may_stand_before_and_after_an_option(workspace, sent, monkeypatch):
+    monkeypatch.chdir(workspace)
+    (workspace / "job.yaml").write_text("seed: 2\nbudget: {rounds: 5}\n")
+    line = ["submit", "seed=1", "--config", "job.yaml", "budget.rounds=1", "--no-wait", "run=r"]
+    assert cli.main([*line, "--workspace", str(workspace)]) == 0
+    kept = yaml.safe_load((workspace / "runs" / "r" / cli.SUBMITTED).read_text())["configuration"]
+    assert (kept["seed"], kept["budget"]["rounds"]) == (1, 1)
+
+
+@pytest.mark.parametrize("line", [["submit", "seed=1", "--bogus", "seed=2"], ["status", "seed=1"]])
+def test_words_that_no_command_knows_are_refused(line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line)
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
 def test_submit_without_ray_says_how_to_start_it(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert cli.main(["submit", "--workspace", str(tmp_path)]) == 4
