@@ -13,7 +13,7 @@ from emclean.types import Floats, Labels, Predictions, Target
 
 LARGEST_TYPICAL, SMALLEST_TYPICAL = 64.0, 12.0
 """The median box, in pixels, should be no larger than the one and no smaller than the other where the
-detector looks at it; between them pictures are taken as they are (measured: docs/decisions/0004-scales.md)."""
+detector looks at it; between them pictures are taken as they are (docs/decisions/0004-scales.md)."""
 LARGE = 80.0
 """From this side on, in pixels, an object is better looked at in a smaller copy of the picture."""
 
