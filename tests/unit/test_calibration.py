@@ -215,3 +215,9 @@ def test_observations_of_one_image_count_less_where_they_err_together() -> None:
     clustered = Observations(np.full(200, GRADES.index("missed")), np.full(200, 0.6), together, image)
     assert threshold(clustered.probability, together, precision=0.85) == 0.6
     assert thresholds(clustered, precision=0.85)["missed"] == np.inf  # 200 that are worth 20
+
+
+def test_observations_of_some_images() -> None:
+    seen = Observations(np.zeros(4, np.int64), np.arange(4) / 4, np.ones(4, bool), np.array([0, 1, 1, 2]))
+    assert seen.of_images([1, 2]).probability.tolist() == [0.25, 0.5, 0.75]
+    assert len(seen.of_images([])) == 0

@@ -220,10 +220,18 @@ def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judg
     calibrator = calibration.fit(
         [evidence[i] for i in known], [expert[i] for i in known], job.rng("calibration", round_)
     )
-    limits = calibration.thresholds(calibrator.observations, job.settings.corrections.precision)
+    limits = calibration.thresholds(
+        calibrator.observations.of_images(_drawn(job, round_, known)), job.settings.corrections.precision
+    )
     verdicts = {i: grade(e, calibrator) for i, e in evidence.items()}
     held_out = dict(zip(known, calibrator.held_out, strict=False))
     return Judged(evidence, verdicts, limits, calibrator, held_out)
+
+
+def _drawn(job: Job, round_: int, known: Sequence[str]) -> list[int]:
+    """The places of the images that were drawn at random: those a strategy chose are worse than the rest."""
+    drawn = {q.task.image.image_id for q in questions_until(job, round_) if q.at_random}
+    return [place for place, image_id in enumerate(known) if image_id in drawn]
 
 
 def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:

@@ -41,7 +41,13 @@ class Observations:
 
     def of(self, kind: Grade) -> "Observations":
         """Only the verdicts of one kind."""
-        mine = self.grade == GRADES.index(kind)
+        return self._only(self.grade == GRADES.index(kind))
+
+    def of_images(self, images: Sequence[int]) -> "Observations":
+        """Only the verdicts on these images, by their place among those that were learnt from."""
+        return self._only(np.isin(self.image, np.array(images, dtype=np.int64)))
+
+    def _only(self, mine: Bools) -> "Observations":
         return Observations(self.grade[mine], self.probability[mine], self.right[mine], self.image[mine])
 
     def __len__(self) -> int:
