@@ -76,6 +76,10 @@ IMAGES = ("data.pool.images=.", "data.pool.crowd=.")
         (["expert.truth=.", "expert.kind=label_studio"], "expert.truth: simulated pictures bring their own"),
         (["data.test.truth=."], "data.test.images: needed with data.test.truth"),
         (["data.test.images=."], "data.test.truth: needed with data.test.images"),
+        (
+            ["data.test.images=.", "data.test.truth=."],
+            "data.test.images: simulated pictures bring their own test set",
+        ),
         ([*IMAGES, "expert.kind=label_studio", "baselines=true"], "baselines: the full-expert ceiling"),
         (["detector.batch=2", "detector.workers=3"], "detector.batch: 2 crops are too few for 3 workers"),
         (["detector.family=fcos_resnet18"], "detector.init: the shipped weights are the compact detector's"),
@@ -194,6 +198,16 @@ def test_every_strategy_may_be_asked_for(name: str) -> None:
 
 
 def test_objectlab_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emclean.config.find_spec", lambda _: None)
+    monkeypatch.setattr("emclean.config_faults.find_spec", lambda _: None)
     (found,) = faults_of("strategy=objectlab")
-    assert found.endswith("pip install 'emclean[rivals]'")
+    assert found.endswith("pip install -e '.[rivals]'")
+
+
+def test_an_unknown_key_hides_no_other_fault() -> None:
+    faults = faults_of("pictures=1", "expert.truth=.")
+    assert len(faults) == 2
+
+
+def test_a_section_at_fault_is_not_blamed_twice() -> None:
+    (found,) = faults_of("data.pool=5", "expert.truth=.")
+    assert found.startswith("data.pool: Input should be a valid")

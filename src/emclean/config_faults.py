@@ -1,0 +1,123 @@
+"""Faults of a configuration that no single value shows: combinations, addresses, files that are not there."""
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from emclean.config_keys import PRETRAINED, ActiveClean, Detector
+
+
+def consistency_faults(config: ActiveClean) -> list[str]:
+    """Combinations of keys that cannot work together, and what can be named but is not there yet."""
+    pool, test, expert = config.data.pool, config.data.test, config.expert
+    people, own = expert.kind == "label_studio", bool(pool.images)
+    untold = own and not expert.truth
+    table = (
+        (own and not pool.crowd, "data.pool.crowd: needed with data.pool.images (COCO JSON or CSV)"),
+        (pool.crowd and not own, "data.pool.images: needed with data.pool.crowd"),
+        (test.images and not test.truth, "data.test.truth: needed with data.test.images"),
+        (test.truth and not test.images, "data.test.images: needed with data.test.truth"),
+        (
+            untold and not people,
+            "expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images",
+        ),
+        (
+            expert.truth and not own,
+            "expert.truth: simulated pictures bring their own truth; leave it out, or give data.pool.images",
+        ),
+        (
+            test.images and test.truth and not own,
+            "data.test.images: simulated pictures bring their own test set; leave data.test.images and "
+            "data.test.truth out, or give data.pool.images",
+        ),
+        (config.baselines and untold and people, "baselines: the full-expert ceiling needs expert.truth"),
+        (
+            people and config.label_service == "in_process",
+            "label_service: people answer in Label Studio; use label_service=label_studio",
+        ),
+        (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
+        (
+            config.strategy == "gain",
+            f"strategy: {config.strategy!r} is not available in this version",
+        ),
+        (
+            config.strategy == "objectlab" and find_spec("cleanlab") is None,
+            "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",
+        ),
+    )
+    return [fault for broken, fault in table if broken] + detector_faults(config.detector)
+
+
+def detector_faults(detector: Detector) -> list[str]:
+    """Settings of the detector with which no training of the loop could start."""
+    family, batch, workers = detector.family, detector.batch, detector.workers
+    compact = family == "compact"
+    table = (
+        (
+            not compact and not family.startswith(("fcos_", "retinanet_")),
+            f"detector.family: {family!r} cannot weigh labels or ignore areas, which the loop needs; "
+            "use compact, fcos_* or retinanet_*",
+        ),
+        (
+            not compact and detector.init == PRETRAINED,
+            "detector.init: the shipped weights are the compact detector's; "
+            f"with {family!r} use detector.init=null or a local file",
+        ),
+        (
+            batch < workers,
+            f"detector.batch: {batch} crops are too few for {workers} workers; give at least one to each",
+        ),
+    )
+    return [fault for broken, fault in table if broken]
+
+
+PATH_KEYS = ("data.pool.images", "data.pool.crowd", "data.test.images", "data.test.truth", "expert.truth")
+
+
+def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
+    """Paths that do not exist, or that are relative where the job's folder is a temporary copy."""
+    workspace, init = values.get("workspace") or "workspace", _look_up(values, "detector.init")
+    faults = [_workspace_fault(workspace, here), _init_fault(init, here)]
+    faults += [_path_fault(key, _look_up(values, key), here) for key in PATH_KEYS]
+    return [fault for fault in faults if fault is not None]
+
+
+def _workspace_fault(value: Any, here: Path) -> str | None:
+    # one slash: what is left of a URI that went through a Path
+    if isinstance(value, str) and re.match(r"[\w+.-]{2,}:/", value):
+        return f"workspace: {value!r} is a URI; give a folder that every node reaches (tables may be a URI)"
+    return _relative_fault("workspace", value, here)
+
+
+def _init_fault(value: Any, here: Path) -> str | None:
+    if not isinstance(value, str) or value == PRETRAINED:
+        return None
+    if fault := _relative_fault("detector.init", value, here):
+        return fault
+    if (here / value).is_file():
+        return None
+    fix = f"use {PRETRAINED}, null or a local safetensors file"
+    return f"detector.init: {str(here / value)!r} is not a file; {fix}"
+
+
+def _path_fault(key: str, value: Any, here: Path) -> str | None:
+    if not isinstance(value, str) or "://" in value:
+        return None
+    if fault := _relative_fault(key, value, here):
+        return fault
+    return None if (here / value).exists() else f"{key}: {str(here / value)!r} does not exist"
+
+
+def _relative_fault(key: str, value: Any, here: Path) -> str | None:
+    uploaded = "working_dir_files" in here.parts
+    if not uploaded or not isinstance(value, str) or Path(value).is_absolute():
+        return None
+    return f"{key}: {value!r} is relative inside an uploaded working directory; use an absolute path"
+
+
+def _look_up(values: Any, key: str) -> Any:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
