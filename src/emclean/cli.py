@@ -334,7 +334,8 @@ def _tables_of(workspace: Path, run: str) -> str:
 
     submitted = workspace / "runs" / run / SUBMITTED
     kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
-    return str(kept.get("configuration", {}).get("tables") or workspace / "tables")
+    tables = str(kept.get("configuration", {}).get("tables") or workspace / "tables")
+    return tables if "://" in tables else str(Path(kept.get("folder", ".")) / tables)
 
 
 def audit(given: argparse.Namespace) -> int:

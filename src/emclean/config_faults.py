@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from emclean.config_keys import PRETRAINED, ActiveClean, Detector
 
@@ -47,7 +48,8 @@ def consistency_faults(config: ActiveClean) -> list[str]:
             "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",
         ),
     )
-    return [fault for broken, fault in table if broken] + detector_faults(config.detector)
+    found = [fault for broken, fault in table if broken]
+    return found + detector_faults(config.detector) + service_faults(config)
 
 
 def detector_faults(detector: Detector) -> list[str]:
@@ -73,14 +75,65 @@ def detector_faults(detector: Detector) -> list[str]:
     return [fault for broken, fault in table if broken]
 
 
+DATABASE = re.compile(r"(sqlite:///|(postgresql|mysql|mssql)(\+\w+)?:/)/.+")
+"""Addresses of databases that MLflow uses without a server; a SQLite file is given by its absolute path."""
+
+
+def service_faults(config: ActiveClean) -> list[str]:
+    """Addresses that are none, and what must come with them; what they hold is not shown: it may be secret."""
+    given = config.services
+    remote = config.label_service == "label_studio" and given.label_studio
+    mlflow = given.mlflow or "http://default"
+    relative = mlflow.startswith("sqlite:") and not DATABASE.fullmatch(mlflow)
+    table = (
+        (
+            given.label_studio and not _is_http(given.label_studio),
+            "services.label_studio: not an address; give http://host:port",
+        ),
+        (
+            remote and not given.label_studio_token_file,
+            "services.label_studio_token_file: needed with services.label_studio (file of an access token)",
+        ),
+        (
+            remote and not given.label_studio_documents,
+            "services.label_studio_documents: needed with services.label_studio "
+            "(the folder from which it shows local files)",
+        ),
+        (
+            relative,
+            "services.mlflow: a database file needs its absolute path; give sqlite:////folder/mlflow.db, "
+            "with four slashes",
+        ),
+        (
+            not relative and not _is_http(mlflow) and not DATABASE.fullmatch(mlflow),
+            "services.mlflow: not an address; give http://host:port or sqlite:////folder/mlflow.db",
+        ),
+    )
+    return [fault for broken, fault in table if broken]
+
+
+def _is_http(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return address.startswith(("http://", "https://")) and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
 PATH_KEYS = ("data.pool.images", "data.pool.crowd", "data.test.images", "data.test.truth", "expert.truth")
+"""What must be there; a URI is asked only when it is read."""
+
+TOKEN_FILE, DOCUMENTS = "services.label_studio_token_file", "services.label_studio_documents"
+"""A file and a folder that must be there, on this machine."""
 
 
 def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
     """Paths that do not exist, or that are relative where the job's folder is a temporary copy."""
     workspace, init = values.get("workspace") or "workspace", _look_up(values, "detector.init")
     faults = [_workspace_fault(workspace, here), _init_fault(init, here)]
+    faults += [_tables_fault(values.get("tables"), here)]
     faults += [_path_fault(key, _look_up(values, key), here) for key in PATH_KEYS]
+    faults += [_local_fault(key, _look_up(values, key), here) for key in (TOKEN_FILE, DOCUMENTS)]
     return [fault for fault in faults if fault is not None]
 
 
@@ -89,6 +142,24 @@ def _workspace_fault(value: Any, here: Path) -> str | None:
     if isinstance(value, str) and re.match(r"[\w+.-]{2,}:/", value):
         return f"workspace: {value!r} is a URI; give a folder that every node reaches (tables may be a URI)"
     return _relative_fault("workspace", value, here)
+
+
+def _tables_fault(value: Any, here: Path) -> str | None:
+    if not isinstance(value, str) or "://" in value:
+        return None
+    if re.match(r"[\w+.-]{2,}:/", value):
+        return f"tables: {value!r} is neither a folder nor a URI; a URI has two slashes (s3://bucket/folder)"
+    return _relative_fault("tables", value, here)
+
+
+def _local_fault(key: str, value: Any, here: Path) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if fault := _relative_fault(key, value, here):
+        return fault
+    is_there = (here / value).is_dir() if key == DOCUMENTS else (here / value).is_file()
+    kind = "folder" if key == DOCUMENTS else "file"
+    return None if is_there else f"{key}: {str(here / value)!r} is not a {kind}"
 
 
 def _init_fault(value: Any, here: Path) -> str | None:
@@ -105,6 +176,8 @@ def _init_fault(value: Any, here: Path) -> str | None:
 def _path_fault(key: str, value: Any, here: Path) -> str | None:
     if not isinstance(value, str) or "://" in value:
         return None
+    if not value:
+        return f"{key}: empty; give a path, or leave it out"
     if fault := _relative_fault(key, value, here):
         return fault
     return None if (here / value).exists() else f"{key}: {str(here / value)!r} does not exist"

@@ -1,9 +1,11 @@
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
 import yaml
 
-from emclean.config import PRETRAINED, Family, NoisePreset, load
+from emclean.config import PRETRAINED, ActiveClean, Family, NoisePreset, Section, load
+from emclean.config_faults import DOCUMENTS, PATH_KEYS, TOKEN_FILE
 from emclean.errors import ConfigError
 from emclean.models import spec
 from emclean.science.noise import PRESETS
@@ -211,3 +213,108 @@ def test_an_unknown_key_hides_no_other_fault() -> None:
 def test_a_section_at_fault_is_not_blamed_twice() -> None:
     (found,) = faults_of("data.pool=5", "expert.truth=.")
     assert found.startswith("data.pool: Input should be a valid")
+
+
+LABEL_STUDIO = "services.label_studio=http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("services.mlflow=foo", "services.mlflow: not an address"),
+        ("services.mlflow=ftp://host/x", "services.mlflow: not an address"),
+        ("services.mlflow=http://", "services.mlflow: not an address"),
+        ("services.mlflow=http://host:port", "services.mlflow: not an address"),
+        ("services.mlflow=sqlite:///mlflow.db", "services.mlflow: a database file needs its absolute path"),
+        ("services.mlflow=sqlite:mlflow.db", "services.mlflow: a database file needs its absolute path"),
+        ("tables=s3:/bucket/tables", "tables: 's3:/bucket/tables' is neither a folder nor a URI"),
+        ("services.label_studio_token_file=missing", "services.label_studio_token_file: '"),
+        ("services.label_studio_token_file=.", "services.label_studio_token_file: '"),
+        ("services.label_studio_documents=missing", "services.label_studio_documents: '"),
+        ("services.label_studio_documents=file", "services.label_studio_documents: '"),
+        ("services.label_studio_documents=s3://b/x", "services.label_studio_documents: '"),
+    ],
+)
+def test_addresses_and_places_that_are_none_are_named(override, fault, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (found,) = faults_of(override)
+    assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:5000",
+        "https://user:word@mlflow.example.org/base",
+        "sqlite:////folder/mlflow.db",
+        "postgresql://user@host/mlflow",
+        "mysql+pymysql://host/mlflow",
+    ],
+)
+def test_every_kind_of_mlflow_address_passes(address) -> None:
+    assert faults_of(f"services.mlflow={address}") == ()
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    (found,) = faults_of("services.mlflow=htp://user:hidden@host")
+    assert "hidden" not in found
+
+
+def test_a_label_studio_needs_its_token_file_and_its_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").touch()
+    token, documents = "services.label_studio_token_file=token", "services.label_studio_documents=."
+    assert [fault.partition(":")[0] for fault in faults_of(LABEL_STUDIO)] == [
+        "services.label_studio_token_file",
+        "services.label_studio_documents",
+    ]
+    assert len(faults_of(LABEL_STUDIO, token)) == 1
+    assert len(faults_of(LABEL_STUDIO, documents)) == 1
+    assert faults_of(LABEL_STUDIO, token, documents) == ()
+    assert faults_of(LABEL_STUDIO, "label_service=in_process") == ()
+    (found,) = faults_of("services.label_studio=localhost:8080", token, documents)
+    assert found.startswith("services.label_studio: not an address")
+
+
+def floats(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for field, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from floats(inner, f"{prefix}{field}.")
+        elif inner in (float, float | None):
+            yield prefix + field
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_no_number_may_be_infinite_or_none(value) -> None:
+    keys = list(floats(ActiveClean))
+    assert {"detector.lr", "cost.open_s", "budget.minutes", "services.poll_s"} <= set(keys)
+    faults = faults_of(*(f"{key}={value}" for key in keys))
+    assert sorted(fault.partition(":")[0] for fault in faults) == sorted(keys)
+
+
+PLACES = (*PATH_KEYS, TOKEN_FILE, DOCUMENTS)
+
+
+def test_every_place_that_is_missing_comes_in_one_report(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"{key}=missing" for key in (*PLACES, "detector.init")]
+    faults = faults_of(*words, LABEL_STUDIO, "services.mlflow=foo", "detector.lr=.nan", "bogus=1")
+    keys = {fault.partition(":")[0] for fault in faults}
+    assert keys == {*PLACES, "detector.init", "services.mlflow", "detector.lr", "bogus"}
+    assert len(faults) == len(keys)
+
+
+@pytest.mark.parametrize("key", PATH_KEYS)
+def test_an_empty_path_is_a_fault(key) -> None:
+    assert any(fault.startswith(f"{key}: empty") for fault in faults_of(f"{key}=''"))
+
+
+@pytest.mark.parametrize("key", [*PLACES, "tables"])
+def test_every_relative_place_is_refused_in_an_uploaded_folder(key, tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "working_dir_files" / "package"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    refused = f"{key}: '.' is relative inside an uploaded working directory; use an absolute path"
+    assert refused in faults_of(f"workspace={tmp_path}", f"{key}=.")

@@ -1,6 +1,7 @@
 """The labels of a run as a file: what is read back is what stands, and every label says where it is from."""
 
 import json
+from pathlib import Path
 from datetime import UTC, datetime
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_the_command_looks_where_the_run_was_submitted_to_keep_its_tables(tables
     kept.write_text(f"configuration: {{tables: '{tables.root}'}}")
     out = tmp_path / "labels.json"
     assert cli.main(["export", "run", "--out", str(out), "--workspace", str(elsewhere)]) == 0
+    assert out.exists()
+
+
+def test_relative_tables_count_from_where_the_run_was_submitted(tables, tmp_path):
+    kept = tmp_path / "elsewhere" / "runs" / "run" / cli.SUBMITTED
+    kept.parent.mkdir(parents=True)
+    folder, name = Path(tables.root).parent, Path(tables.root).name
+    kept.write_text(f"{{folder: '{folder}', configuration: {{tables: '{name}'}}}}")
+    out = tmp_path / "labels.json"
+    assert cli.main(["export", "run", "--out", str(out), "--workspace", str(tmp_path / "elsewhere")]) == 0
     assert out.exists()
 
 
