@@ -83,6 +83,12 @@ def busy():
         yield other.getsockname()[1]
 
 
+def listening(port: int) -> dict:
+    """What Serve tells of itself when its proxy listens on loopback."""
+    options = {"host": "127.0.0.1", "port": port}
+    return {"http_options": options, "proxies": {"node": {"status": "HEALTHY"}}}
+
+
 @pytest.mark.parametrize(("text", "card"), [("b", CARD), ("a", {**CARD, "name": "emclean-vesicle"})])
 def test_the_same_number_of_another_model_is_waited_for(ray, endpoint, weights, text, card):
     deploy(endpoint, "1", weights("a"), CARD)
@@ -125,12 +131,18 @@ def test_a_host_that_is_not_ours_is_told_from_a_taken_port(ray, tmp_path):
 
 
 def test_a_free_port_and_our_own_serve_pass(ray, tmp_path, busy):
-    probe(Endpoint("http://dashboard", tmp_path, port=0))
-    ray.details = {
-        "http_options": {"host": "127.0.0.1", "port": busy},
-        "proxies": {"node": {"status": "HEALTHY"}},
-    }
-    probe(Endpoint("http://dashboard", tmp_path, port=busy))
+    assert probe(Endpoint("http://dashboard", tmp_path, port=0)) == ""
+    ray.details = listening(busy)
+    assert probe(Endpoint("http://dashboard", tmp_path, port=busy)) == ""
+    assert probe(Endpoint("http://dashboard", tmp_path, port=0)) == ""
+
+
+@pytest.mark.parametrize("wanted", [{"port": 8000}, {"host": "0.0.0.0", "port": 0}])
+def test_a_serve_that_listens_elsewhere_is_told(ray, tmp_path, busy, wanted):
+    ray.details = listening(busy)
+    remark = probe(Endpoint("http://dashboard", tmp_path, **wanted))
+    asked = f"not on {wanted.get('host', '127.0.0.1')} port {wanted['port']}"
+    assert f"served on 127.0.0.1 port {busy}, where Serve listens already, {asked}" in remark
 
 
 def test_a_port_that_serve_lost_is_found(ray, tmp_path, busy):

@@ -58,12 +58,20 @@ class Endpoint:
         return self.workspace.absolute() / ".emclean" / "serve_token"
 
 
-def probe(endpoint: Endpoint) -> None:
+def probe(endpoint: Endpoint) -> str:
     """Raise :class:`ServingError` where the service could not listen: another program has its port.
 
-    Where our Ray's Serve listens already, whatever its port, all is well. Nothing is started or changed.
+    Where our Ray's Serve listens already, it stays there: the remark returned says so when that is not the
+    wanted address, and is empty otherwise. Nothing is started or changed.
     """
-    _address(endpoint, _get(endpoint))
+    details = _get(endpoint)
+    host, port = _address(endpoint, details)
+    if host == endpoint.host and endpoint.port in (0, port):
+        return ""
+    return (
+        f"the model is served on {host} port {port}, where Serve listens already, not on {endpoint.host} "
+        f"port {endpoint.port}; to change it, restart Ray (emclean down, emclean up)"
+    )
 
 
 def deploy(

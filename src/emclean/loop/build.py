@@ -170,7 +170,8 @@ def _compute(
         return compute, None
     at = config.services
     endpoint = serve.Endpoint(joined.dashboard, workspace, at.serve_host, at.serve_port)
-    serve.probe(endpoint)  # a taken port is told before hours of work, not after
+    if remark := serve.probe(endpoint):  # a taken port is told before hours of work, not after
+        console.say(remark)
     return compute, lambda version, weights, card: serve.deploy(endpoint, version, weights, card)
 
 
