@@ -1,8 +1,8 @@
 """The labels of a run as a file: what is read back is what stands, and every label says where it is from."""
 
 import json
-from pathlib import Path
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
