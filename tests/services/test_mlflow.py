@@ -41,6 +41,8 @@ def dark_spots() -> np.ndarray:
 LOADED = """
 import json, sys, mlflow, numpy as np
 model = mlflow.pyfunc.load_model(sys.argv[1])
+used = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "emclean"]
+assert used and all("/code/emclean/" in file for file in used), used  # the model's own, not the installed
 picture = np.load(sys.argv[3])
 colour = np.full((64, 64, 3), 128, np.uint8)
 print(json.dumps([model.predict(picture), model.predict([picture, colour, sys.argv[2]])]))
@@ -81,7 +83,13 @@ def test_a_registered_detector_is_served_without_pickle(
         dst_path=str(root),
         tracking_uri=server.url,
     )
-    assert not [p for p in Path(folder).rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+    kept = [p for p in Path(folder).rglob("*") if p.is_file()]
+    assert not [p for p in kept if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".pyc")]
+    assert [p.name for p in kept if p.suffix == ".safetensors"] == ["weights.safetensors"]
+    (requirements,) = [p.read_text().splitlines() for p in kept if p.name == "requirements.txt"]
+    names = {line.split("==")[0] for line in requirements}
+    assert names >= {"torch", "numpy", "safetensors"}
+    assert "emclean" not in names
 
 
 def test_settings_long_and_secret(server: mlflow_server.ServerProcess, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""MLflow model registry: each model once by its key, aliases ``champion`` and ``previous``, no pickle."""
+"""MLflow model registry: each model once by its key, aliases ``champion`` and ``previous``, no pickle.
+
+A model carries the part of this package that reads pictures and runs detectors, so that it loads where the
+package is not installed; what it needs from others stands in its ``requirements.txt``, as MLflow expects.
+"""
 
 import hashlib
 import json
@@ -6,6 +10,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +29,22 @@ from emclean.stores.tracking import (
 
 CHAMPION, PREVIOUS = "champion", "previous"
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+CARRIED = ("__init__.py", "boxes.py", "errors.py", "types.py", "imaging", "models")
+"""The parts of this package that a model needs to load and to predict."""
+
+NEEDED = (
+    "fsspec",
+    "imagecodecs",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "scipy",
+    "tifffile",
+    "torch",
+    "torchvision",
+)
+"""The libraries that those parts import."""
 
 
 class MlflowRegistry:
@@ -124,7 +145,7 @@ class MlflowRegistry:
 
 
 def build(folder: Path, weights: Path, card: Mapping[str, Any]) -> Path:
-    """Write MLflow's model folder below ``folder``: code, weights and card, no pickle."""
+    """Write MLflow's model folder below ``folder``: code, weights, card and requirements, no pickle."""
     if not Path(weights).is_file():
         raise TrackingError(f"there are no weights at {weights}", "model registry", "Train the model first.")
     shutil.copyfile(weights, folder / WEIGHTS)
@@ -137,6 +158,18 @@ def build(folder: Path, weights: Path, card: Mapping[str, Any]) -> Path:
             path=str(folder / "model"),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"weights": str(folder / WEIGHTS), "card": str(folder / CARD)},
-            pip_requirements=["emclean"],
+            code_paths=[str(_carried(folder / "emclean"))],
+            pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in NEEDED],
         )
     return folder / "model"
+
+
+def _carried(folder: Path) -> Path:
+    """Copy the parts of this package that a model needs, less shipped weights, caches and the simulator."""
+    package = Path(__file__).parents[1]
+    unused = shutil.ignore_patterns("__pycache__", "simulate", "weights")
+
+    def others(at: str, names: list[str]) -> set[str]:
+        return set(names) - set(CARRIED) if Path(at) == package else unused(at, names)
+
+    return Path(shutil.copytree(package, folder, ignore=others))

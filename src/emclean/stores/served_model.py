@@ -21,7 +21,7 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
 
     def load_context(self, context: Any) -> None:
         """Load the weights and the card."""
-        # by name: this file belongs to the registry, but runs where the whole package is installed
+        # by name: this file runs inside a model, which carries these parts of the package
         self._engine = import_module("emclean.models.engine")
         self._readers = import_module("emclean.imaging.readers")
         self._detector = self._engine.load(context.artifacts["weights"])
