@@ -80,7 +80,7 @@ DATABASE = re.compile(r"(sqlite:///|(postgresql|mysql|mssql)(\+\w+)?:/)/.+")
 
 
 def service_faults(config: ActiveClean) -> list[str]:
-    """Addresses that are none, and what must come with them; a wrong one is not shown: it may hold a secret."""
+    """Addresses that are none, and what must come with them; a wrong one may hold a secret: not shown."""
     given = config.services
     remote = config.label_service == "label_studio" and given.label_studio
     mlflow = given.mlflow or "http://default"

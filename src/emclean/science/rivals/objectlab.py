@@ -29,7 +29,7 @@ def _rank() -> Any:
         raise EmcleanError(
             "the strategy objectlab needs the library cleanlab, which is not installed",
             "objectlab",
-            "Install it with: pip install 'emclean[rivals]'",
+            "Install it in emclean's folder: pip install -e '.[rivals]'",
         ) from error
     return rank
 
