@@ -93,6 +93,28 @@ def test_make_targets_exist(page):
     assert set(named) - set(phony[1].split()) == set()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/usage.md", "docs/running.md"])
+def test_the_environment_is_activated_before_the_first_command(page):
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    first = next(k for k, line in enumerate(lines) if re.match(r" *emclean (up|submit)\b", line))
+    assert any(line.strip().startswith(". .venv/bin/activate") for line in lines[:first])
+
+
+def test_nobody_is_told_to_install_a_package_that_is_not_published():
+    places = [*PAGES, *(ROOT / "src").rglob("*.py")]
+    found = [name(f) for f in places if re.search(r"install '?emclean", f.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", ["emps", "bccd", "vnc", "expert_box_raters", "glomerulus"])
+def test_the_data_of_the_results_are_described(folder, emclean_data):
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{folder}` \| ([^|]+) \|", page, flags=re.MULTILINE)
+    assert row
+    for file in re.findall(r"`([^`]+)`", row[1]):
+        assert (emclean_data / folder / file).exists(), file
+
+
 def test_nothing_speaks_of_one_machine():
     """A path of the machine on which something was written helps nobody else."""
     forbidden = re.compile(r"(?<![\w}>])/(wor" + "k|roo" + "t|opt/py" + "pi)/")
