@@ -121,7 +121,7 @@ def test_without_cleanlab_the_error_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(builtins, "__import__", blocked)
     for name in [m for m in sys.modules if m.startswith("cleanlab")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(EmcleanError, match=r"pip install 'emclean\[rivals\]'"):
+    with pytest.raises(EmcleanError, match=r"pip install -e '\.\[rivals\]'"):
         RIVALS["objectlab"]([evidence(Labels(PLACES, CALLED))])
 
 

@@ -27,7 +27,7 @@ def _rank() -> Any:
         from cleanlab.object_detection import rank
     except ImportError as error:
         raise EmcleanError(
-            "the strategy objectlab needs the library cleanlab, which is not installed",
+            "the strategy objectlab needs the library cleanlab, which is not installed.",
             "objectlab",
             "Install it in emclean's folder: pip install -e '.[rivals]'",
         ) from error
