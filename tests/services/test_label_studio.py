@@ -1,7 +1,6 @@
 """Label Studio as it is: the real server, the real page in a real browser, and calls that get lost."""
 
 import json
-import os
 import socket
 import stat
 import sys
@@ -378,17 +377,6 @@ def shown_for(boxes):
     return tuple(Suggestion(f"s{i}", tuple(b), "deposit", p, g, w) for i, (b, (g, w), p) in enumerate(rows))
 
 
-def sign_in(browser, label_studio):
-    account = json.loads(label_studio.credentials.read_text())
-    browser.open(f"{label_studio.url}/user/login/")
-    browser.wait("document.querySelector('input[name=email]')")
-    fill = "document.querySelector('input[name={}]').value={}"
-    browser.run(fill.format("email", json.dumps(account["email"])))
-    browser.run(fill.format("password", json.dumps(account["password"])))
-    browser.run("document.querySelector('form').submit()")
-    browser.wait("document.body && location.pathname != '/user/login/'")
-
-
 def picture_area(browser):
     areas = "[...document.querySelectorAll('.konvajs-content')].map(e => e.getBoundingClientRect())"
     return browser.run(f"(r => [r.x, r.y, r.width, r.height])({areas}.find(r => r.width > 0))")
@@ -406,11 +394,10 @@ SUBMIT = "[...document.querySelectorAll('button')].find(b => b.innerText.trim() 
 REGIONS = "window.Htx?.annotationStore?.selected?.regions"
 SELECTED = "window.Htx.annotationStore.selected.selectedRegions"
 IMAGE = "[...Htx.annotationStore.selected.names.values()].find(tag => tag.type == 'image')"
-DOCS_PICTURE = Path(__file__).parents[2] / "docs" / "labelling-page.png"
 
 
 def test_the_page_in_a_browser(label_studio, tmp_path):
-    from chromium import Browser
+    from chromium import Browser, sign_in
 
     pixels, boxes = field()
     shown = shown_for(boxes)
@@ -423,7 +410,7 @@ def test_the_page_in_a_browser(label_studio, tmp_path):
 
     browser = Browser(tmp_path / "profile")
     try:
-        sign_in(browser, label_studio)
+        sign_in(browser, label_studio.url, label_studio.credentials)
         browser.open(f"{address}?task={task}")
         browser.wait(f"{REGIONS}?.length == 4 && document.querySelector('.konvajs-content')")
         browser.wait("[...document.querySelectorAll('img')].some(i => i.naturalWidth == 600)")
@@ -443,8 +430,6 @@ def test_the_page_in_a_browser(label_studio, tmp_path):
         likeness = np.corrcoef(drawn[np.ix_(rows, columns)].ravel(), resized.ravel())[0, 1]
         assert drawn.std() > 10, "the picture's area is even"
         assert likeness > 0.5, "the page shows another picture"
-        if os.environ.get("EMCLEAN_UPDATE_DOCS"):
-            DOCS_PICTURE.write_bytes(seen)
 
         browser.press("Escape")
         browser.run(f"{SUBMIT}.click()")

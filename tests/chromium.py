@@ -145,3 +145,15 @@ class Browser:
             self._process.wait(timeout=10)
         os.close(self._write)
         os.close(self._read)
+
+
+def sign_in(browser: Browser, url: str, credentials: Path) -> None:
+    """Open Label Studio with the account of its credentials file."""
+    account = json.loads(credentials.read_text())
+    browser.open(f"{url}/user/login/")
+    browser.wait("document.querySelector('input[name=email]')")
+    fill = "document.querySelector('input[name={}]').value={}"
+    browser.run(fill.format("email", json.dumps(account["email"])))
+    browser.run(fill.format("password", json.dumps(account["password"])))
+    browser.run("document.querySelector('form').submit()")
+    browser.wait("document.body && location.pathname != '/user/login/'")
