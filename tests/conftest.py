@@ -23,6 +23,14 @@ _FAST = ("unit", "contracts")
 _CLEANED = ("EMCLEAN_", "RAY_", "MLFLOW_", "LABEL_STUDIO_")
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole of the tiers that need nothing but this machine's cores; else none."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    alone = config.option.markexpr.startswith(("not ray", "slow and not"))
+    return min(2, os.cpu_count() or 1) if whole and alone and not config.option.collectonly else 0
+
+
 @pytest.fixture(scope="session")
 def emclean_data() -> Path:
     """The folder of real test data; without it the test is skipped, everywhere."""
