@@ -21,8 +21,8 @@ def test_blind_answers_stand_beside_the_others() -> None:
     questions = [question("a", True), question("b", False), question("c", False)]
     answers = {a.key: a for a in (answer("a", 3), answer("b", 2), answer("c", 0, skipped=True))}
     words = comparison(questions, answers, CROWD)
-    assert "1.50 boxes per crowd box without suggestions (1 pictures)" in words
-    assert "1.00 boxes per crowd box with suggestions (1 pictures)" in words
+    assert "1.50 boxes per crowd box without suggestions (1 picture)" in words
+    assert "1.00 boxes per crowd box with suggestions (1 picture)" in words
 
 
 def test_nothing_is_said_without_both_kinds() -> None:

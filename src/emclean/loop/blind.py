@@ -21,7 +21,9 @@ def comparison(
         given = sum(len(crowd.get(task.image.image_id, ())) for task in mine)
         if not given:
             return ""
-        parts.append(f"{said / given:.2f} boxes per crowd box {words} ({len(mine)} pictures)")
+        parts.append(
+            f"{said / given:.2f} boxes per crowd box {words} ({len(mine)} picture{'s' * (len(mine) != 1)})"
+        )
     return f"The expert's answers hold {parts[0]} and {parts[1]}."
 
 

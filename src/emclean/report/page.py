@@ -67,10 +67,14 @@ def headline(data: ReportData) -> str:
 def _tiles(data: ReportData) -> str:
     last = data.last or RoundRow(0)
     before, after = (html.number(quality.f1 if quality else None) for quality in (data.before, data.after))
-    share = None if data.percent_of_ceiling is None else data.percent_of_ceiling / 100
+    of_ceiling: tuple[tuple[str, str], ...] = ()
+    if data.percent_of_ceiling is not None:
+        of_ceiling = (
+            (html.percent(data.percent_of_ceiling / 100), f"of the ceiling {html.number(data.ceiling)}"),
+        )
     tiles = (
         (html.number(last.ap50), f"AP50 {_interval(last)}"),
-        (html.percent(share), f"of the ceiling {html.number(data.ceiling)}"),
+        *of_ceiling,
         (html.number(last.minutes, 1), "expert minutes"),
         (html.percent(last.share_of_full), "of the cost of labelling everything"),
         (after, f"F1 of the labels, {before} before"),
@@ -121,12 +125,14 @@ def _rounds(data: ReportData) -> str:
             "precision", "recall", "F1", "AP50", "model", "promoted")  # fmt: skip
     rows = [_round_cells(row) for row in data.rounds]
     blank = [html.DASH] * (len(head) - 4)
-    for name, value in (("floor", data.floor), ("ceiling", data.ceiling)):
-        rows.append([name, *blank, html.number(value), html.DASH, html.DASH])
+    known = [(n, v) for n, v in (("floor", data.floor), ("ceiling", data.ceiling)) if v is not None]
+    rows += [[name, *blank, html.number(value), html.DASH, html.DASH] for name, value in known]
     note = (
         "Costs count everything spent up to the end of the round; precision, recall and F1 are those of the "
-        "labels. Floor: trained on crowd labels alone. Ceiling: trained on all expert labels."
+        "labels."
     )
+    if known:
+        note += " Floor: trained on crowd labels alone. Ceiling: trained on all expert labels."
     return html.section("Rounds", html.table(head, rows), note=note)
 
 
