@@ -55,10 +55,10 @@ COMMON: Mapping[str, Any] = {
     "budget.rounds": 2,
     "budget.seed_images": 6,
     "detector.steps": 240,
-    "detector.final_steps": 480,
+    "detector.final_steps": 1600,
     "detector.baseline_steps": 2400,
-    "detector.eval_every": 80,
-    "detector.patience": 4,
+    "detector.eval_every": 160,
+    "detector.patience": 0,
 }
 
 

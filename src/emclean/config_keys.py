@@ -109,7 +109,8 @@ class Detector(Section):
     ``scales`` are the magnifications at which pictures are searched, the first also that of training; empty
     means chosen from the size of the crowd's boxes. ``steps`` bounds every training within the loop,
     ``final_steps`` that of the model that is served, ``baseline_steps`` that of floor and ceiling; all end
-    early after ``patience`` evaluations on the validation part without gain (0: never).
+    early after ``patience`` evaluations on the validation part without gain. By default (0) none does: the
+    learning rate falls over the whole schedule, and what is ended before its end has not converged.
     """
 
     family: Family = "compact"
@@ -118,7 +119,7 @@ class Detector(Section):
     steps: int = Field(400, ge=1)
     final_steps: int = Field(800, ge=1)
     baseline_steps: int = Field(2000, ge=1)
-    patience: int = Field(5, ge=0)
+    patience: int = Field(0, ge=0)
     eval_every: int = Field(100, ge=1)
     batch: int = Field(8, ge=1)
     crop: int = Field(256, ge=64, multiple_of=32)
