@@ -188,8 +188,7 @@ def _grades(data: ReportData) -> str:
         "Measured precision: on those that were checked in the expert's images."
     )
     listed = html.table(head, rows) if data.grades else ""
-    pictures = f'<div class="pair"><div>{stacked}</div><div>{listed}</div></div>'
-    return html.section("Grades", pictures, _grades_by_round(data.rounds), note=note)
+    return html.section("Grades", stacked, listed, _grades_by_round(data.rounds), note=note)
 
 
 def _grades_by_round(rounds: Sequence[RoundRow]) -> str:
