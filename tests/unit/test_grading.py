@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -180,6 +182,20 @@ def test_expected_boxes_and_minutes_are_near_what_the_expert_will_do() -> None:
     assert sum(s.expected_boxes for s in scores) == pytest.approx(objects_, rel=0.25)
     assert sum(s.blank_minutes for s in scores) == pytest.approx(CostModel().full(20, objects_), rel=0.25)
     assert all(s.expected_minutes > 0 for s in scores)
+
+
+def test_what_is_shown_right_costs_a_look_and_what_is_not_shown_a_box() -> None:
+    costs = CostModel(open_s=10, draw_s=100, move_s=20, verify_s=1)
+    here = evidence([A, B, C])  # the models see D as well
+    verdicts = grade(here)
+    assert verdicts.names() == ("clean", "clean", "clean", "missed")
+
+    def minutes(chance: float) -> float:
+        return image_score(here, replace(verdicts, probability=np.full(4, chance)), costs).expected_minutes
+
+    assert minutes(1.0) == pytest.approx((10 + 4 * 1) / 60)
+    assert minutes(0.5) == pytest.approx((10 + 3 * 10.5 + 1) / 60)
+    assert minutes(0.4) == pytest.approx((10 + 3 * (0.4 + 12) + 40) / 60)  # not shown: drawn if it is there
 
 
 def test_rules_are_not_called_calibrated() -> None:

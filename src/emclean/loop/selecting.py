@@ -12,11 +12,8 @@ from emclean.loop.job import Job
 from emclean.loop.spending import budget_minutes, dearer, spent_until
 from emclean.loop.states import RunState
 from emclean.science import rivals, selection
-from emclean.science.grading import ImageScore, image_score
+from emclean.science.grading import ImageScore, image_score, shown
 from emclean.types import GRADES, Suggestion, Verdicts
-
-SHOW = 0.5
-"""A missed object or a spurious label is shown as a suggestion when it is more likely there than not."""
 
 
 def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
@@ -124,18 +121,15 @@ def suggestions(job: Job, judged: Judged, image_id: str) -> list[Suggestion]:
     """
     verdicts = judged.verdicts[image_id]
     labels = judged.evidence[image_id].labels
-    shown: list[Suggestion] = []
-    for k in range(len(verdicts)):
-        shown += _shown(job, verdicts, k, labels.ids[verdicts.label[k]] if verdicts.label[k] >= 0 else "")
-    return shown
+    found: list[Suggestion] = []
+    for k in np.flatnonzero(shown(verdicts)):
+        label = verdicts.label[k]
+        found += _suggested(job, verdicts, int(k), labels.ids[label] if label >= 0 else "")
+    return found
 
 
-def _shown(job: Job, verdicts: Verdicts, k: int, label_id: str) -> list[Suggestion]:
+def _suggested(job: Job, verdicts: Verdicts, k: int, label_id: str) -> list[Suggestion]:
     grade, probability = GRADES[verdicts.grade[k]], float(verdicts.probability[k])
-    gone = verdicts.calibrated and grade in ("spurious", "duplicate") and probability >= SHOW
-    unlikely = grade == "missed" and probability < SHOW
-    if gone or unlikely:
-        return []
     parts = verdicts.parts[verdicts.part_of == k] if grade == "merged" else verdicts.box[k : k + 1]
     if not len(parts):
         parts = verdicts.box[k : k + 1]

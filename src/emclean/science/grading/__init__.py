@@ -3,7 +3,17 @@
 from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import Features, features
 from emclean.science.grading.grade import Grader, grade
-from emclean.science.grading.images import ImageScore, image_score
+from emclean.science.grading.images import ImageScore, image_score, shown
 from emclean.science.grading.rules import Rules
 
-__all__ = ["Evidence", "Features", "Grader", "ImageScore", "Rules", "features", "grade", "image_score"]
+__all__ = [
+    "Evidence",
+    "Features",
+    "Grader",
+    "ImageScore",
+    "Rules",
+    "features",
+    "grade",
+    "image_score",
+    "shown",
+]

@@ -6,7 +6,7 @@ import numpy as np
 
 from emclean.science.cost import CostModel
 from emclean.science.grading.evidence import Evidence
-from emclean.types import GRADES, Floats, Predictions, Verdicts
+from emclean.types import GRADES, Bools, Floats, Predictions, Verdicts
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,35 @@ def _expected(verdicts: Verdicts) -> dict[str, float]:
     return {**dict(zip(GRADES, counts.tolist(), strict=True)), "missed": float(missed)}
 
 
+SHOW = 0.5
+"""A missed object or a spurious label is shown as a suggestion when it is more likely there than not."""
+
+
+def shown(verdicts: Verdicts) -> Bools:
+    """Which verdicts ``[K]`` the expert sees as suggestions.
+
+    Not the labels that are probably spurious or duplicate, once that is known from an expert's answers, nor
+    candidates that are probably no object.
+    """
+    kind = np.array(GRADES)[verdicts.grade]
+    likely = verdicts.probability >= SHOW
+    gone = np.isin(kind, ("spurious", "duplicate")) & likely & verdicts.calibrated
+    return np.asarray(~gone & ((kind != "missed") | likely))
+
+
+def _seconds(verdicts: Verdicts, costs: CostModel) -> float:
+    """Expected seconds to mend what is shown: to confirm it where it is right, to move or delete it where it
+    is wrong, and to draw what is not shown."""
+    p, visible = verdicts.probability, shown(verdicts)
+    missed = verdicts.grade == GRADES.index("missed")
+    parts = np.maximum(np.bincount(verdicts.part_of, minlength=len(p))[: len(p)], 1)
+    boxes = np.where(verdicts.grade == GRADES.index("merged"), parts, 1)
+    wrong = np.where(missed, costs.verify_s, costs.move_s)
+    seen = boxes * (p * costs.verify_s + (1 - p) * wrong)
+    unseen = np.where(missed, p, 1 - p) * costs.draw_s
+    return costs.open_s + float(np.where(visible, seen, unseen).sum())
+
+
 def image_score(evidence: Evidence, verdicts: Verdicts, model: CostModel | None = None) -> ImageScore:
     """Sum up an image's verdicts: how much is wrong, and what asking about it will cost."""
     costs = model if model is not None else CostModel()
@@ -52,8 +81,7 @@ def image_score(evidence: Evidence, verdicts: Verdicts, model: CostModel | None 
     wrong = n - count["clean"] + count["missed"]
     added = count["missed"] + merged * count["merged"]
     boxes = n - count["spurious"] - count["duplicate"] - count["merged"] + added
-    seconds = costs.open_s + costs.draw_s * added + costs.move_s * (count["shifted"] + count["mislabelled"])
-    seconds += costs.verify_s * (count["clean"] + count["spurious"] + count["duplicate"] + count["merged"])
+    seconds = _seconds(verdicts, costs)
     total = max(n + count["missed"], 1e-9)
     blank = costs.full(1, boxes)
     return ImageScore(
