@@ -59,6 +59,13 @@ def iou(a: Floats, b: Floats) -> Floats:
     return np.asarray(shared)
 
 
+def paired_iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union ``[N]`` of each pair of two aligned arrays ``[N, 4]``; NaN where either is."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=1)
+    return np.asarray(shared / np.maximum(area(a) + area(b) - shared, 1e-12))
+
+
 def coverage(inner: Floats, outer: Floats) -> Floats:
     """Share ``[N, M]`` of each ``inner [N,4]`` that lies within each ``outer [M,4]``."""
     shared = intersection(inner, outer)

@@ -130,3 +130,11 @@ def test_coverage_is_the_shared_part_of_the_inner_box(a, b):
     share = boxes.coverage(a, b)
     np.testing.assert_allclose(share * boxes.area(a)[:, None], boxes.intersection(a, b))
     assert (share <= 1 + 1e-12).all()
+
+
+def test_paired_iou_is_the_diagonal_of_iou() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.random((30, 2)) * 20
+    a = np.concatenate([low, low + 1 + rng.random((30, 2)) * 20], axis=1)
+    b = np.roll(a, 1, axis=0)
+    np.testing.assert_allclose(boxes.paired_iou(a, b), np.diag(boxes.iou(a, b)))

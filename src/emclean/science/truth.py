@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emclean.boxes import area, coverage, iou, match
+from emclean.boxes import coverage, iou, match, paired_iou
 from emclean.types import GRADES, Bools, Floats, Grade, Ints, Labels, Verdicts
 
 CLEAN_IOU = 0.7
@@ -100,17 +100,10 @@ def _moved_right(verdicts: Verdicts, labels: Labels, truth: Labels, owner: Ints)
     n = len(labels)
     better = np.zeros(n, dtype=np.bool_)
     rows = np.flatnonzero(owner >= 0)
-    before = _paired_iou(labels.boxes[rows], truth.boxes[owner[rows]])
-    after = _paired_iou(verdicts.box[:n][rows], truth.boxes[owner[rows]])
+    before = paired_iou(labels.boxes[rows], truth.boxes[owner[rows]])
+    after = paired_iou(verdicts.box[:n][rows], truth.boxes[owner[rows]])
     better[rows] = (after >= CLEAN_IOU) | ((after >= 0.5) & (after >= before))
     return better
-
-
-def _paired_iou(a: Floats, b: Floats) -> Floats:
-    """IoU of each pair of boxes of two aligned arrays ``[N,4]``."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=1)
-    return np.asarray(shared / np.maximum(area(a) + area(b) - shared, 1e-12))
 
 
 def _spare(labels: Labels, verdicts: Verdicts, truth: Labels) -> Bools:

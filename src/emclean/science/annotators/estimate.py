@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emclean.boxes import area, match
+from emclean.boxes import match, paired_iou
 from emclean.science.annotators.gather import FUSE, Crowd, Draws, crowd, from_places, gather, to_places
 from emclean.science.annotators.model import Beliefs, Parameters, Priors, Table, iterate, start, table
 from emclean.types import Floats, Labels, Predictions
@@ -89,12 +89,6 @@ def _spurious(t: Table, beliefs: Beliefs) -> Floats:
     return np.asarray(empty / np.maximum(np.bincount(d.annotator, minlength=n), 1))
 
 
-def _paired_iou(a: Floats, b: Floats) -> Floats:
-    """IoU of each pair of two aligned arrays ``[N,4]``."""
-    shared = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0.0, None).prod(axis=1)
-    return np.asarray(shared / np.maximum(area(a) + area(b) - shared, 1e-12))
-
-
 def _misplaced(t: Table, p: Parameters, beliefs: Beliefs) -> Floats:
     """The share ``[A]`` of each annotator's objects whose box is off the others' consensus (IoU < 0.5).
 
@@ -110,7 +104,7 @@ def _misplaced(t: Table, p: Parameters, beliefs: Beliefs) -> Floats:
         d.place_of - p.bias[d.annotator] - beliefs.place[of]
     )
     sides = d.sides[of][told]
-    off = _paired_iou(from_places(others[told], sides), from_places(d.place_of[told], sides)) < 0.5
+    off = paired_iou(from_places(others[told], sides), from_places(d.place_of[told], sides)) < 0.5
     weight, who = beliefs.real[of][told], d.annotator[told]
     return np.asarray((np.bincount(who, weight * off, n) + 0.5) / (np.bincount(who, weight, n) + 20.0))
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emclean.boxes import iou
+from emclean.boxes import iou, paired_iou
 from emclean.science.grading.evidence import Evidence
 from emclean.science.rivals.base import OVERLAP, Suspicion, n_categories, normalised
 from emclean.types import Bools, Floats, Ints, Predictions
@@ -57,14 +57,6 @@ def _places(component: Ints, k: int, found: Predictions) -> Floats:
     return np.asarray(np.divide(sums, mass, out=np.full((k, 4), np.nan), where=mass > 0))
 
 
-def _paired_iou(a: Floats, b: Floats) -> Floats:
-    """IoU of each pair of two aligned arrays ``[N,4]``; 1 where ``b`` is not known."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=1)
-    union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - shared
-    return np.where(np.isnan(union), 1.0, shared / np.maximum(union, 1e-12))
-
-
 def _clusters(evidence: Evidence, n: int) -> _Clusters:
     labels, found = evidence.labels, evidence.reference
     component = _components(np.concatenate([labels.boxes, found.boxes]))
@@ -78,7 +70,7 @@ def _clusters(evidence: Evidence, n: int) -> _Clusters:
     return _Clusters(
         np.concatenate([labels.categories, np.full(len(alone), n, dtype=np.int64)]),
         np.concatenate([table[of_label], table[alone]]),
-        _paired_iou(labels.boxes, place[of_label]),
+        np.nan_to_num(paired_iou(labels.boxes, place[of_label]), nan=1.0),  # 1 where nothing was found
         found.take(best[alone]),
     )
 
