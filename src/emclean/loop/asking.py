@@ -80,6 +80,11 @@ def questions_until(job: Job, round_: int) -> list[Question]:
     return [q for r in range(round_ + 1) if plan_file(job, r).exists() for q in load_plan(job, r)]
 
 
+def drawn_at_random(job: Job, round_: int) -> list[str]:
+    """The images asked about up to this round that were drawn at random, in the order of drawing."""
+    return [q.task.image.image_id for q in questions_until(job, round_) if q.at_random]
+
+
 def push(job: Job, round_: int) -> int:
     """Send the round's tasks: journal first, then the service, then the task ids. Safe to repeat."""
     tasks = [q.task for q in load_plan(job, round_)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emclean.loop import policies
-from emclean.loop.asking import questions_until
+from emclean.loop.asking import drawn_at_random
 from emclean.loop.job import Job
 from emclean.loop.modelling import Training, fit, predict
 from emclean.loop.states import RunState
@@ -67,8 +67,7 @@ def crowd_labels(job: Job) -> dict[str, Labels]:
 
 def validation_ids(job: Job, round_: int, answered: Sequence[str]) -> set[str]:
     """The expert images kept out of every training: for early stopping, score calibration and the gate."""
-    drawn = [q.task.image.image_id for q in questions_until(job, round_) if q.at_random]
-    held = policies.validation_part(drawn).intersection(answered)
+    held = policies.validation_part(drawn_at_random(job, round_)).intersection(answered)
     return held if len(held) < len(answered) else set()
 
 
@@ -230,18 +229,13 @@ def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judg
 
 def _drawn(job: Job, round_: int, known: Sequence[str]) -> list[int]:
     """The places of the images that were drawn at random: those a strategy chose are worse than the rest."""
-    drawn = {q.task.image.image_id for q in questions_until(job, round_) if q.at_random}
+    drawn = set(drawn_at_random(job, round_))
     return [place for place, image_id in enumerate(known) if image_id in drawn]
 
 
 def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:
     """The automatic corrections of every image that no expert has answered."""
-    answered = set(expert_labels(job))
-    return {
-        i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], judged.limits)
-        for i in job.data.ids()
-        if i not in answered
-    }
+    return _corrected(job, judged, judged.limits)
 
 
 LIKELY: Mapping[Grade, float] = dict.fromkeys(NOISE_KINDS, 0.5)
@@ -255,10 +249,14 @@ def training_targets(job: Job, judged: Judged) -> dict[str, Target]:
     needs more (``correct``). Before the expert's images have taught the grader, the labels stay as they are.
     """
     known = judged.calibrator is not None and judged.calibrator.calibrated
-    limits = LIKELY if known else judged.limits
+    likely = _corrected(job, judged, LIKELY if known else judged.limits)
+    return {i: fixed.target for i, fixed in likely.items()}
+
+
+def _corrected(job: Job, judged: Judged, limits: Mapping[Grade, float]) -> dict[str, correction.Corrected]:
     answered = set(expert_labels(job))
     return {
-        i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], limits).target
+        i: correction.correct(judged.evidence[i].labels, judged.verdicts[i], limits)
         for i in job.data.ids()
         if i not in answered
     }

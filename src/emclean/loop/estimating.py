@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emclean.loop.asking import questions_until
+from emclean.loop.asking import drawn_at_random
 from emclean.loop.cleaning import expert_labels, judge, validation_ids
 from emclean.loop.job import Job
 from emclean.loop.modelling import predict
@@ -21,7 +21,7 @@ def estimate(job: Job, state: RunState, weights: str) -> dict[str, Any]:
     images of the random draw that no training has used.
     """
     expert = expert_labels(job)
-    drawn = [q.task.image.image_id for q in questions_until(job, state.round) if q.at_random]
+    drawn = drawn_at_random(job, state.round)
     held = validation_ids(job, state.round, list(expert))
     return {
         "labels": _labels(job, state, {i: expert[i] for i in drawn if i in expert}),

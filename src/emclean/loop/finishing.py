@@ -181,7 +181,7 @@ def finish(job: Job, state: RunState) -> RunState:
     """Log the whole run to MLflow with its curve, report and summary."""
     file = write_summary(job, state, "finished")
     run_id = parent_run(job, state)
-    content = summary(job, state, "finished")
+    content = json.loads(file.read_text(encoding="utf-8"))
     figures = metrics_of({name: content[name] for name in ("floor", "ceiling", "final")})
     files = [file, report_file(job), draw_curve(job, state)]
     job.parts.tracker.log(run_id, metrics=figures, artifacts=files)
