@@ -73,15 +73,23 @@ def registered():
 
 
 def promoted():
-    """Die when the round's model has just become the champion."""
-    promote = MlflowRegistry.promote
+    """Die when the round's model has just become the champion.
+
+    A model trained for seconds may well be worse than the one before it: here the gate lets it pass, so
+    that the moment comes.
+    """
+    promote, judge = MlflowRegistry.promote, steps.gate
+
+    def gate(job, state, weights):
+        passed, why = judge(job, state, weights)
+        return passed or state.round == ROUND, why
 
     def then(self, version):
         promote(self, version)
         if self.card(version)["round"] == ROUND:
             die()
 
-    MlflowRegistry.promote = then
+    MlflowRegistry.promote, steps.gate = then, gate
 
 
 if __name__ == "__main__":
