@@ -57,6 +57,7 @@ def faults(told: dict[str, list[str] | str]) -> dict[str, str]:
     return {name: fault for name, fault in told.items() if isinstance(fault, str)}
 
 
+@pytest.mark.slow
 def test_the_words_and_the_science_import_first_and_need_no_framework():
     told = json.loads(run(EACH_FIRST.replace("EVERYTHING", "False")))
     assert faults(told) == {}

@@ -230,6 +230,7 @@ def _rival(root: str, start: object, mine: str) -> None:
         Tables(root).append("labels", [event(f"shared-{i}"), event(f"{mine}-{i}")])
 
 
+@pytest.mark.slow
 def test_rivals_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """Two processes append at once, from the very creation of the table on."""
     context = multiprocessing.get_context("forkserver")
