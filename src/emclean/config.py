@@ -6,21 +6,25 @@ type, missing file) is collected and raised as one :class:`~emclean.errors.Confi
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from emclean.config_faults import consistency_faults, path_faults
+from emclean.config_faults import PATH_KEYS, consistency_faults, path_faults
+from emclean.config_grid import GRID_PATHS, NoiseGrid, grid_faults
 from emclean.config_keys import PRETRAINED, ActiveClean, Family, NoisePreset, Section
 from emclean.errors import ConfigError
 
 __all__ = [
-    "PRETRAINED", "ActiveClean", "Family", "NoisePreset", "Section", "load", "override", "read_yaml",
+    "PRETRAINED", "ActiveClean", "Family", "NoiseGrid", "NoisePreset", "Section", "load", "load_grid",
+    "override", "read_yaml",
 ]  # fmt: skip
+
+Model = TypeVar("Model", bound=Section)
 
 UNKNOWN = "unknown key"
 
@@ -71,29 +75,44 @@ def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> bool:
 
 def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveClean:
     """Read, merge and check the configuration of ``active_clean``; every fault in one report."""
+    return _load(ActiveClean, file, overrides, PATH_KEYS, consistency_faults)
+
+
+def load_grid(file: str | Path | None = None, overrides: Sequence[str] = ()) -> NoiseGrid:
+    """Read, merge and check the configuration of ``noise_grid``; every fault in one report."""
+    return _load(NoiseGrid, file, overrides, GRID_PATHS, grid_faults)
+
+
+def _load(
+    model: type[Model],
+    file: str | Path | None,
+    overrides: Sequence[str],
+    paths: Sequence[str],
+    combined: Callable[[Model], list[str]],
+) -> Model:
     values, faults = override(read_yaml(file) if file else {}, overrides)
-    config, wrong = _checked(values)
+    config, wrong = _checked(model, values)
     faults += list(wrong.values())
-    faults += path_faults(values, Path.cwd())
+    faults += path_faults(values, Path.cwd(), paths)
     # an unknown key is no reason for another fault, a key that had to be left out may be
     missing = [key for key, fault in wrong.items() if fault != f"{key}: {UNKNOWN}"]
-    faults += [fault for fault in consistency_faults(config) if not _names_one_of(missing, fault)]
+    faults += [fault for fault in combined(config) if not _names_one_of(missing, fault)]
     if faults:
         raise ConfigError(faults, str(file or "configuration"))
     return config
 
 
-def _checked(values: Mapping[str, Any]) -> tuple[ActiveClean, dict[str, str]]:
+def _checked(model: type[Model], values: Mapping[str, Any]) -> tuple[Model, dict[str, str]]:
     """The configuration, and the faults by key; a key at fault takes its default, so that checks go on."""
     try:
-        return ActiveClean.model_validate(values), {}
+        return model.model_validate(values), {}
     except ValidationError as error:
         entries = error.errors()
     wrong = {".".join(str(part) for part in entry["loc"]): _fault(entry) for entry in entries}
     sound = deepcopy(dict(values))
     for entry in entries:
         _drop(sound, entry["loc"])
-    return ActiveClean.model_validate(sound), wrong
+    return model.model_validate(sound), wrong
 
 
 def _drop(tree: dict[Any, Any], path: Sequence[int | str]) -> None:

@@ -1,7 +1,7 @@
 """Faults of a configuration that no single value shows: combinations, addresses, files that are not there."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,6 @@ def service_faults(config: ActiveClean) -> list[str]:
     """Addresses that are none, and what must come with them; a wrong one may hold a secret: not shown."""
     given = config.services
     remote = config.label_service == "label_studio" and given.label_studio
-    mlflow = given.mlflow or "http://default"
-    relative = mlflow.startswith("sqlite:") and not DATABASE.fullmatch(mlflow)
     table = (
         (
             given.label_studio and not _is_http(given.label_studio),
@@ -99,17 +97,18 @@ def service_faults(config: ActiveClean) -> list[str]:
             "services.label_studio_documents: needed with services.label_studio "
             "(the folder from which it shows local files)",
         ),
-        (
-            relative,
-            "services.mlflow: a database file needs its absolute path; give sqlite:////folder/mlflow.db, "
-            "with four slashes",
-        ),
-        (
-            not relative and not _is_http(mlflow) and not DATABASE.fullmatch(mlflow),
-            "services.mlflow: not an address; give http://host:port or sqlite:////folder/mlflow.db",
-        ),
     )
-    return [fault for broken, fault in table if broken]
+    return [fault for broken, fault in table if broken] + mlflow_faults(given.mlflow)
+
+
+def mlflow_faults(address: str | None) -> list[str]:
+    """What is wrong with the address of MLflow."""
+    if address is None or _is_http(address) or DATABASE.fullmatch(address):
+        return []
+    if address.startswith("sqlite:"):
+        fix = "give sqlite:////folder/mlflow.db, with four slashes"
+        return [f"services.mlflow: a database file needs its absolute path; {fix}"]
+    return ["services.mlflow: not an address; give http://host:port or sqlite:////folder/mlflow.db"]
 
 
 def _is_http(address: str) -> bool:
@@ -127,12 +126,12 @@ TOKEN_FILE, DOCUMENTS = "services.label_studio_token_file", "services.label_stud
 """A file and a folder that must be there, on this machine."""
 
 
-def path_faults(values: Mapping[str, Any], here: Path) -> list[str]:
-    """Paths that do not exist, or that are relative where the job's folder is a temporary copy."""
+def path_faults(values: Mapping[str, Any], here: Path, keys: Sequence[str] = PATH_KEYS) -> list[str]:
+    """Paths (``keys``) that do not exist, or that are relative where the job's folder is a temporary copy."""
     workspace, init = values.get("workspace") or "workspace", _look_up(values, "detector.init")
     faults = [_workspace_fault(workspace, here), _init_fault(init, here)]
     faults += [_tables_fault(values.get("tables"), here)]
-    faults += [_path_fault(key, _look_up(values, key), here) for key in PATH_KEYS]
+    faults += [_path_fault(key, _look_up(values, key), here) for key in keys]
     faults += [_local_fault(key, _look_up(values, key), here) for key in (TOKEN_FILE, DOCUMENTS)]
     return [fault for fault in faults if fault is not None]
 

@@ -26,6 +26,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def plain_name(name: str | None) -> str | None:
+    """A run names folders, a project and an experiment: nothing that any of them reads as more."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise ValueError("not a plain name; use A-Z a-z 0-9 . _ -, at most 80, a letter or digit first")
+    return name
+
+
 class PoolData(Section):
     """The images to clean: a folder (or URI) and their crowd labels (COCO JSON or CSV)."""
 
@@ -179,10 +186,7 @@ class ActiveClean(Section):
     @field_validator("run")
     @classmethod
     def _plain(cls, name: str | None) -> str | None:
-        """The run names folders, a project and an experiment: nothing that any of them reads as more."""
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
-            raise ValueError("not a plain name; use A-Z a-z 0-9 . _ -, at most 80, a letter or digit first")
-        return name
+        return plain_name(name)
 
     def run_name(self) -> str:
         """The run's name: the given one, or one derived from everything that decides the result."""

@@ -1,5 +1,6 @@
 """Pure decisions of the loop: where to go next, when to stop. No files, network or clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,18 @@ def folds(names: list[str], k: int, rng: np.random.Generator) -> dict[str, int]:
     order = sorted(names)
     shuffled = rng.permutation(len(order))
     return {order[int(where)]: position % k for position, where in enumerate(shuffled)}
+
+
+def grouped_folds(group: Mapping[str, str], k: int, rng: np.random.Generator) -> dict[str, int]:
+    """The fold of each image, whole groups at a time (an empty name is a group of its own).
+
+    With fewer groups than folds they are split.
+    """
+    of = {i: name or i for i, name in group.items()}
+    if len(set(of.values())) < k:
+        of = {i: i for i in group}
+    by_group = folds(sorted(set(of.values())), k, rng)
+    return {i: by_group[name] for i, name in of.items()}
 
 
 def validation_part(drawn_at_random: list[str], every: int = 5) -> set[str]:

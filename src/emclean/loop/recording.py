@@ -34,16 +34,17 @@ def digests(job: Job) -> dict[str, str]:
     """What the run was made from: digests of the images and labels of each part, and of the settings."""
     found = {
         "settings": job.settings.digest(),
-        "pool": _digest([r.image_id for r in job.data.pool.records], job.data.pool.labels),
+        "pool": labels_digest([r.image_id for r in job.data.pool.records], job.data.pool.labels),
     }
     if job.data.test is not None:
-        found["test"] = _digest([r.image_id for r in job.data.test.records], job.data.test.labels)
+        found["test"] = labels_digest([r.image_id for r in job.data.test.records], job.data.test.labels)
     if job.data.truth is not None:
-        found["truth"] = _digest([], job.data.truth)
+        found["truth"] = labels_digest([], job.data.truth)
     return found
 
 
-def _digest(names: Sequence[str], labels: Mapping[str, Labels]) -> str:
+def labels_digest(names: Sequence[str], labels: Mapping[str, Labels]) -> str:
+    """16 hex digits that the same images with the same labels always give."""
     sha = hashlib.sha256("\n".join(sorted(names)).encode())
     for name in sorted(labels):
         sha.update(name.encode())

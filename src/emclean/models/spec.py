@@ -36,7 +36,9 @@ PRETRAINED = "pretrained"
 SHIPPED = Path(__file__).with_name("weights") / "compact.safetensors"
 """The shipped weights: the compact detector, trained on simulated pictures, one category."""
 
-_RECIPE = 1  # goes up when the same job would train to other weights, so that stored results are not reused
+RECIPE = 1
+"""Goes up when the same job would train to other weights, so that stored results are not used again."""
+
 _TICK_NS = 2_000_000_000  # coarser than the clock of any file system (2 s on FAT)
 
 
@@ -210,7 +212,7 @@ class FitJob:
 
     def digest(self) -> str:
         """16 hex digits that the same pictures, targets and settings always give."""
-        sha = hashlib.sha256(f"recipe {_RECIPE}\n{self.spec.to_json()}\n".encode())
+        sha = hashlib.sha256(f"recipe {RECIPE}\n{self.spec.to_json()}\n".encode())
         sha.update(json.dumps(asdict(self.schedule), sort_keys=True).encode())
         sha.update(f"\nseed {self.seed}\n".encode())
         for path in (*self.pictures, *self.validation_pictures):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from emclean.boxes import iou, match, nms
-from emclean.types import Floats, Ints, Labels, Predictions
+from emclean.types import Floats, Ints, Labels, Predictions, Target
 
 Boxes = tuple[Floats, Floats, Ints]
 """Boxes ``[N,4]``, scores ``[N]`` and categories ``[N]`` of one source."""
@@ -24,6 +24,14 @@ def agreed(labels: Labels, cleaning: Predictions, threshold: float = 0.5, score:
     boxes = (labels.boxes[rows] + share * sure.boxes[cols]) / (1 + share)
     kept = labels.take(rows)
     return Labels(boxes, kept.categories, kept.ids, kept.annotators)
+
+
+def agreement_target(crowd: Labels, cleaning: Predictions, score: float = 0.3) -> Target:
+    """Train on what both say; ignore what only one of them says."""
+    both = agreed(crowd, cleaning, score=score)
+    only_crowd = crowd.take([i for i, name in enumerate(crowd.ids) if name not in set(both.ids)])
+    doubtful = np.concatenate([only_crowd.boxes, cleaning.above(score / 2).boxes])
+    return Target(both.boxes, both.categories, ignore=doubtful)
 
 
 def _clusters(boxes: Floats, scores: Floats, categories: Ints, threshold: float) -> Ints:

@@ -10,9 +10,12 @@ from typing import Literal
 import numpy as np
 
 from emclean.boxes import iou
-from emclean.types import GRADES, Bools, Floats, Grade, Ints, Labels, Target, Verdicts
+from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels, Target, Verdicts
 
 _INDEX: dict[Grade, int] = {grade: i for i, grade in enumerate(GRADES)}
+LIKELY: Mapping[Grade, float] = dict.fromkeys(NOISE_KINDS, 0.5)
+"""Limits with which every label is taken in its more likely version: for training, not for the record."""
+
 Changed = Literal["added", "moved", "relabelled", "deleted"]
 
 

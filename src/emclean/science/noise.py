@@ -8,11 +8,12 @@ needs free space).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from emclean.boxes import centre, clip, enclosing, intersection, iou
-from emclean.types import GRADES, Bools, Floats, Grade, Ints, Labels
+from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels
 
 _TRIES = 64
 """Places tried for each spurious box before it is given up."""
@@ -91,6 +92,22 @@ def una(ratio: float) -> NoiseRates:
         raise ValueError(f"ratio: expected a number from 0 to 0.5, got {ratio}")
     bogus = ratio / (1 - ratio)
     return NoiseRates(missed=ratio, shifted=ratio, spurious=bogus, mislabelled=ratio, redraw=True)
+
+
+def at_rate(noise: str, rate: float, n_categories: int) -> NoiseRates:
+    """The rates of a noise that is known by one number: about ``rate`` errors for each true object.
+
+    ``noise`` is one of ``NOISE_KINDS`` alone, ``mixed`` (every kind alike; mislabelled ones only with several
+    categories), or ``una`` with ``rate`` as its ratio.
+    """
+    if noise == "una":
+        return una(rate)
+    if noise != "mixed" and noise not in NOISE_KINDS:
+        raise ValueError(f"noise: expected una, mixed or one of {', '.join(NOISE_KINDS)}, got {noise!r}")
+    several = [kind for kind in NOISE_KINDS if kind != "mislabelled" or n_categories > 1]
+    kinds = several if noise == "mixed" else [noise]
+    rates: dict[str, Any] = dict.fromkeys(kinds, rate / len(kinds))
+    return NoiseRates(**rates)
 
 
 PRESETS: Mapping[str, NoiseRates] = {

@@ -1,0 +1,102 @@
+"""The methods of a grid: what each makes of noisy labels. A further one is an entry of ``METHODS``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from emclean.loop.grid.bench import FOLDS, Case, Recipe
+from emclean.science import calibration, consensus, correction
+from emclean.science.grading import Evidence, grade
+from emclean.types import Labels, Predictions, Target
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a model is trained on: targets by image, and the labels behind them."""
+
+    targets: Mapping[str, Target]
+    labels: Mapping[str, Labels]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: what it makes of a case, how many models it trains for that, whether it asks an expert."""
+
+    teach: Callable[[Case], Taught]
+    models: int = 0
+    asks: bool = False
+
+    def steps(self, recipe: Recipe) -> int:
+        """The training steps of a cell, if no other cell has done any of them."""
+        return self.models * recipe.steps + recipe.final_steps
+
+
+def plainly(labels: Mapping[str, Labels]) -> Taught:
+    """Labels taken as they are."""
+    return Taught({i: Target.of(found) for i, found in labels.items()}, labels)
+
+
+def graded(case: Case) -> Taught:
+    """Every noisy label graded by cross-fitted models, in its likelier version, weighted by its probability.
+
+    The expert's images calibrate the grades and are trained on as they are. Where they are too few to teach
+    the grader, only what rules hold for safe is changed.
+    """
+    evidence = _evidence(case)
+    known = sorted(case.expert)
+    calibrator = calibration.fit(
+        [evidence[i] for i in known], [case.expert[i] for i in known], case.rng("calibration")
+    )
+    limits = correction.LIKELY if calibrator.calibrated else calibration.thresholds(calibrator.observations)
+    fixed = {
+        i: correction.correct(e.labels, grade(e, calibrator), limits)
+        for i, e in evidence.items()
+        if i not in case.expert
+    }
+    expert = plainly(case.expert)
+    return Taught(
+        {**expert.targets, **{i: found.target for i, found in fixed.items()}},
+        {**expert.labels, **{i: found.labels for i, found in fixed.items()}},
+    )
+
+
+def _evidence(case: Case) -> dict[str, Evidence]:
+    """The noisy labels of every image beside what three models say that have not seen its labels."""
+    ids = case.bench.train.ids()
+    halves = case.folds("crowd folds", ids)
+    crowd = case.cross_fit({i: Target.of(case.noisy[i]) for i in ids}, halves, "crowd")
+    cleaning = _cleaning(case, ids)
+    targets = {
+        i: Target.of(case.expert[i])
+        if i in case.expert
+        else consensus.agreement_target(case.noisy[i], cleaning[i])
+        for i in ids
+    }
+    agreed = case.cross_fit(targets, halves, "consensus")
+    sizes = {record.image_id: (record.width, record.height) for record in case.bench.train.records}
+    return {i: Evidence(case.noisy[i], cleaning[i], agreed[i], crowd[i], *sizes[i]) for i in ids}
+
+
+def _cleaning(case: Case, ids: list[str]) -> dict[str, Predictions]:
+    """What models that know the expert's images alone find; each of those is searched by the other half's."""
+    expert = sorted(case.expert)
+    rest = [i for i in ids if i not in case.expert]
+    halves = {**case.folds("other folds", rest), **_halves(expert, case.rng("expert folds"))}
+    return case.cross_fit({i: Target.of(case.expert[i]) for i in expert}, halves, "cleaning")
+
+
+def _halves(ids: list[str], rng: np.random.Generator) -> dict[str, int]:
+    """A fold for each of a few images; whole groups could leave a model without any."""
+    return {ids[k]: place % FOLDS for place, k in enumerate(rng.permutation(len(ids)).tolist())}
+
+
+METHODS: Mapping[str, Method] = {
+    "crowd": Method(lambda case: plainly(case.noisy)),
+    "expert_only": Method(lambda case: plainly(case.expert), asks=True),
+    "mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
+    "graded": Method(graded, models=3 * FOLDS, asks=True),
+    "truth": Method(lambda case: plainly(case.bench.train.truth)),
+}
+"""``crowd``: the noisy labels as they are. ``expert_only``: the expert's images alone. ``mixed``: both, as
+they are. ``graded``: ours. ``truth``: the ceiling, whatever the noise."""

@@ -1,0 +1,92 @@
+"""Plots of a grid as PNG bytes: a heat map of method x rate, and curves of a measure against the rate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from emclean.report.grid_data import NAMES, Measure, Point
+from emclean.report.theme import MARKERS, Theme, ThemeName, empty, figure, legend, png
+
+_COLOURS = "cividis"  # even for the colour-blind, and readable in grey
+_DARK, _PALE = "#101418", "#f5f7f9"
+
+
+def heat_map(
+    points: Sequence[Point],
+    methods: Sequence[str],
+    measure: Measure = "ap50",
+    span: tuple[float, float] | None = None,
+    theme: ThemeName = "light",
+) -> bytes:
+    """The means of one noise, a row for each of ``methods``, a column for each rate.
+
+    ``span`` are the values at the ends of the colour scale (by default those of the points), so that the maps
+    of several noises can be compared. What is not known stays blank, with a dash.
+    """
+    rates = sorted({point.rate for point in points})
+    height = 0.5 * max(len(methods), 3) + 1.2
+    drawing, axes, colours = figure(theme, height=height)
+    if not points:
+        empty(axes, colours, "no cell has finished yet")
+        return png(drawing)
+    table = np.full((len(methods), len(rates)), np.nan)
+    for point in points:
+        table[methods.index(point.method), rates.index(point.rate)] = point.mean
+    low, high = span or (float(np.nanmin(table)), float(np.nanmax(table)))
+    palette = matplotlib.colormaps[_COLOURS]
+    image = axes.imshow(table, cmap=palette, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        _write(axes, (column, row), value, palette, (low, high), colours)
+    axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+    axes.set_yticks(range(len(methods)), methods)
+    axes.set_xlabel("errors for each true object")
+    axes.grid(visible=False)
+    bar = drawing.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(NAMES[measure], color=colours.soft)
+    bar.ax.tick_params(colors=colours.soft, length=0, labelsize=9)
+    bar.outline.set_visible(False)
+    return png(drawing)
+
+
+def _write(
+    axes: Any, at: tuple[int, int], value: float, palette: Any, span: tuple[float, float], colours: Theme
+) -> None:
+    """The figure in its field, in the ink that stands out from the field's colour."""
+    if np.isnan(value):
+        axes.text(*at, "–", ha="center", va="center", color=colours.soft)
+        return
+    low, high = span
+    red, green, blue, _ = palette((value - low) / max(high - low, 1e-9))
+    bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5  # luma (ITU-R BT.601)
+    axes.text(*at, f"{value:.3f}", ha="center", va="center", color=_DARK if bright else _PALE, fontsize=10)
+
+
+def rate_curves(
+    points: Sequence[Point],
+    methods: Sequence[str],
+    measure: Measure = "ap50",
+    theme: ThemeName = "light",
+) -> bytes:
+    """The means of one noise against the rate, a line for each of ``methods``, with standard errors."""
+    drawing, axes, colours = figure(theme)
+    if not points:
+        empty(axes, colours, "no cell has finished yet")
+        return png(drawing)
+    for i, method in enumerate(methods):
+        mine = sorted((p for p in points if p.method == method), key=lambda point: point.rate)
+        if mine:
+            look = {"color": colours.series[i % len(colours.series)], "marker": MARKERS[i % len(MARKERS)]}
+            rates, means = [p.rate for p in mine], np.array([p.mean for p in mine])
+            errors = np.array([p.error or 0.0 for p in mine])
+            axes.fill_between(
+                rates, means - errors, means + errors, color=look["color"], alpha=0.18, linewidth=0
+            )
+            axes.plot(rates, means, linewidth=2, markersize=6, label=method, **look)
+    axes.set_xlabel("errors for each true object")
+    axes.set_ylabel(NAMES[measure])
+    axes.set_xticks(sorted({p.rate for p in points}))
+    axes.margins(x=0.05, y=0.12)
+    legend(axes, colours, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return png(drawing)
