@@ -40,10 +40,6 @@ def consistency_faults(config: ActiveClean) -> list[str]:
         ),
         (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
         (
-            config.strategy == "gain",
-            f"strategy: {config.strategy!r} is not available in this version",
-        ),
-        (
             config.strategy == "objectlab" and find_spec("cleanlab") is None,
             "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",
         ),

@@ -88,7 +88,8 @@ class Budget(Section):
     ``share_of_full`` is a fraction of the minutes that labelling the whole pool from nothing would cost;
     ``minutes``, where given, takes its place. ``rounds`` counts the rounds after the seed (round 0).
     ``random_share`` of every round's minutes buys images at random, for unbiased estimates, and
-    ``blind_share`` of the tasks show no suggestion.
+    ``blind_share`` of the tasks show no suggestion. With ``reviews`` the strategy ``gain`` may ask about some
+    instances of an image instead of the whole.
     """
 
     share_of_full: float = Field(0.2, gt=0, le=1)
@@ -97,6 +98,7 @@ class Budget(Section):
     seed_images: int = Field(6, ge=2)
     random_share: float = Field(0.15, ge=0, le=1)
     blind_share: float = Field(0.1, ge=0, le=1)
+    reviews: bool = True
     min_gain_per_minute: float = Field(0.0, ge=0)
 
 

@@ -152,7 +152,8 @@ def reply(task: Mapping[str, Any], truth: Truth, options: Options) -> Reply:
     shown = _labels(asked, truth.categories)
     width, height = float(data["width"]), float(data["height"])
     rng = np.random.default_rng([options.seed, _number(str(data["key"]))])
-    given = answer(known, shown if asked else None, options.slips, rng, width, height)
+    review = data.get("kind") == "review"
+    given = answer(known, shown if asked else None, options.slips, rng, width, height, only_shown=review)
     boxes = _boxes(given.labels, given.origin.tolist(), asked, truth.categories)
     made = changes(shown, given.labels, given.origin)
     seconds = options.cost.seconds(1, made)

@@ -262,6 +262,22 @@ class Verdicts:
         return tuple(GRADES[i] for i in self.grade)
 
 
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """What an expert has said of single instances of an image, without answering for the whole of it.
+
+    ``kept`` the labels as they stand by the expert's word; ``decided`` the ids of all instances that were
+    decided on, kept or not; ``empty [M,4]`` boxes that the expert deleted: nothing of the kind is there.
+    """
+
+    kept: Labels
+    decided: frozenset[str] = frozenset()
+    empty: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+
+    def __post_init__(self) -> None:
+        _set(self, empty=as_boxes(self.empty))
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """A box shown to the expert: where, what, how sure, and why it is shown."""
@@ -278,7 +294,8 @@ class Suggestion:
 class TaskSpec:
     """One question to the expert.
 
-    ``key`` is the external key ``{run}/{image_id}/{round}`` that makes pushing exactly-once; ``blind`` tasks
+    ``key`` is the external key ``{run}/{image_id}/{round}`` that makes pushing exactly-once; of an ``image``
+    every object is to be marked, in a ``review`` only the suggestions are to be decided; ``blind`` tasks
     show no suggestion; ``value`` orders the tasks (largest first).
     """
 

@@ -35,12 +35,16 @@ def plan_file(job: Job, round_: int) -> Path:
 
 
 def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggestion], **kind: Any) -> Question:
-    """The question about one image; ``kind`` holds ``at_random``, ``blind``, ``value`` and ``minutes``."""
+    """The question about one image, or with ``review`` about the instances shown alone.
+
+    ``kind`` holds ``at_random``, ``blind``, ``value``, ``minutes`` and ``review``.
+    """
     at_random, blind = bool(kind["at_random"]), bool(kind["blind"])
     task = TaskSpec(
         key=f"{job.run}/{image_id}/{round_}",
         image=job.data.record(image_id),
         suggestions=() if blind else tuple(shown),
+        kind="review" if kind.get("review") else "image",
         blind=blind,
         value=float(kind["value"]),
     )
@@ -54,6 +58,7 @@ def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
             "key": q.task.key,
             "image_id": q.task.image.image_id,
             "suggestions": [asdict(s) for s in q.task.suggestions],
+            "kind": q.task.kind,
             "blind": q.task.blind,
             "value": q.task.value,
             "at_random": q.at_random,
@@ -70,7 +75,7 @@ def load_plan(job: Job, round_: int) -> list[Question]:
     for row in json.loads(plan_file(job, round_).read_text(encoding="utf-8")):
         shown = tuple(Suggestion(**{**s, "box": tuple(s["box"])}) for s in row["suggestions"])
         image = job.data.record(row["image_id"])
-        task = TaskSpec(row["key"], image, shown, "image", row["blind"], row["value"])
+        task = TaskSpec(row["key"], image, shown, row["kind"], row["blind"], row["value"])
         questions.append(Question(task, row["at_random"], row["minutes"]))
     return questions
 
@@ -109,8 +114,9 @@ def open_project(job: Job, state: RunState) -> RunState:
 INSTRUCTIONS = (
     "Draw a tight box round every object that belongs to a category. Boxes that are already there are "
     "suggestions: click one and press its category's key to accept it, move the badly placed ones, delete "
-    "those on nothing, add what is missing. Some pictures come without suggestions on purpose. Submit an "
-    "empty picture when there is no object; skip one that cannot be judged."
+    "those on nothing, add what is missing. Some pictures come without suggestions on purpose. Where the "
+    "line above the picture says REVIEW, decide the suggestions and nothing else. Submit an empty picture "
+    "when there is no object; skip one that cannot be judged."
 )
 
 
@@ -173,7 +179,8 @@ def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence
     standing = label_events.current(table, categories)
     events: list[dict[str, Any]] = []
     for image_id, answer in sorted(label_events.untaken(table, answers).items()):
-        shown = [s.suggestion_id for s in questions[answer.key].task.suggestions]
+        task = questions[answer.key].task
+        shown = [s.suggestion_id for s in task.suggestions]
         events += label_events.expert_events(
             image_id,
             standing.get(image_id, Labels.empty()),
@@ -182,8 +189,13 @@ def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence
             categories=categories,
             round_=round_number(answer.key),
             run=job.run,
+            asked=_asked(task) if task.kind == "review" else None,
         )
     job.parts.tables.append("labels", events)
+
+
+def _asked(task: TaskSpec) -> list[AnsweredBox]:
+    return [AnsweredBox(s.box, s.category, s.suggestion_id) for s in task.suggestions]
 
 
 def _instances(shown: Sequence[str], known: Set[str]) -> dict[str, str]:
@@ -327,6 +339,7 @@ def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:
         job.rng(f"expert {task.key}"),
         task.image.width,
         task.image.height,
+        only_shown=task.kind == "review",
     )
     return [
         AnsweredBox(

@@ -5,9 +5,8 @@ a later step needs (verdicts for the selection, targets for the training) is der
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from emclean.loop import policies
 from emclean.loop.asking import drawn_at_random
@@ -16,8 +15,9 @@ from emclean.loop.modelling import Training, fit, predict
 from emclean.loop.states import RunState
 from emclean.science import calibration, consensus, correction
 from emclean.science.grading import Evidence, grade
+from emclean.science.settling import settle
 from emclean.stores import labels as label_events
-from emclean.types import NOISE_KINDS, Grade, Labels, Predictions, Target, Verdicts
+from emclean.types import Grade, Labels, Predictions, Settled, Target, Verdicts
 
 FOLDS = 2
 
@@ -40,22 +40,36 @@ class Judged:
 
 def standing_labels(job: Job) -> dict[str, Labels]:
     """The labels of every pool image as they stand now."""
-    current, _ = _current(job)
+    current = _said(job).current
     return {image_id: current.get(image_id, Labels.empty()) for image_id in job.data.ids()}
 
 
 def expert_labels(job: Job) -> dict[str, Labels]:
     """The labels of the images that an expert has answered."""
-    current, answered = _current(job)
+    current, answered, _ = _said(job)
     return {image_id: current.get(image_id, Labels.empty()) for image_id in sorted(answered)}
 
 
-def _current(job: Job) -> tuple[Mapping[str, Labels], Set[str]]:
-    """The labels as they stand and the images that an expert has answered, read once per table version."""
+def reviewed(job: Job) -> Mapping[str, Settled]:
+    """What experts decided in the images of which they only reviewed some instances."""
+    return _said(job).settled
 
-    def read() -> tuple[Mapping[str, Labels], Set[str]]:
-        table = job.parts.tables.read("labels", where={"run": job.run})
-        return label_events.current(table, job.data.categories), label_events.expert_images(table)
+
+class _Said(NamedTuple):
+    """The labels as they stand, the images that an expert has answered, and the reviews of others."""
+
+    current: Mapping[str, Labels]
+    answered: Set[str]
+    settled: Mapping[str, Settled]
+
+
+def _said(job: Job) -> _Said:
+    """What is said of the images, read once per version of the table."""
+
+    def read() -> _Said:
+        table, names = job.parts.tables.read("labels", where={"run": job.run}), job.data.categories
+        answered = label_events.expert_images(table)
+        return _Said(label_events.current(table, names), answered, label_events.settled(table, names))
 
     return job.remembered("labels", job.parts.tables.version("labels"), read)
 
@@ -73,11 +87,8 @@ def validation_ids(job: Job, round_: int, answered: Sequence[str]) -> set[str]:
 
 def fold_of(job: Job, ids: Sequence[str], purpose: str) -> dict[str, int]:
     """The cross-fitting fold of each image; images of one group never straddle, unless there is only one."""
-    group = {i: job.data.record(i).group or i for i in ids}
-    if len(set(group.values())) < FOLDS:
-        group = {i: i for i in ids}
-    by_group = policies.folds(sorted(set(group.values())), FOLDS, job.rng(purpose))
-    return {i: by_group[group[i]] for i in ids}
+    group = {i: job.data.record(i).group for i in ids}
+    return policies.grouped_folds(group, FOLDS, job.rng(purpose))
 
 
 def out_of_sample(job: Job, weights: Sequence[str], fold: Mapping[str, int]) -> dict[str, Predictions]:
@@ -153,7 +164,7 @@ def fit_consensus(job: Job, round_: int, cleaning: Mapping[str, Predictions]) ->
     validation = validation_ids(job, round_, list(expert))
     fold = fold_of(job, job.data.ids(), "crowd folds")
     targets = {
-        i: Target.of(expert[i]) if i in expert else agreement_target(crowd[i], cleaning[i])
+        i: Target.of(expert[i]) if i in expert else consensus.agreement_target(crowd[i], cleaning[i])
         for i in job.data.ids()
         if i not in validation
     }
@@ -168,14 +179,6 @@ def fit_consensus(job: Job, round_: int, cleaning: Mapping[str, Predictions]) ->
         for k in range(FOLDS)
     ]
     return [result.weights for result in fit(job, trainings)]
-
-
-def agreement_target(crowd: Labels, cleaning: Predictions, score: float = 0.3) -> Target:
-    """Train on what both say; ignore what only one of them says."""
-    both = consensus.agreed(crowd, cleaning, score=score)
-    only_crowd = crowd.take([i for i, name in enumerate(crowd.ids) if name not in set(both.ids)])
-    doubtful = np.concatenate([only_crowd.boxes, cleaning.above(score / 2).boxes])
-    return Target(both.boxes, both.categories, ignore=doubtful)
 
 
 def judge(job: Job, state: RunState, round_: int) -> Judged:
@@ -224,7 +227,16 @@ def _calibrated(job: Job, round_: int, evidence: Mapping[str, Evidence]) -> Judg
     )
     verdicts = {i: grade(e, calibrator) for i, e in evidence.items()}
     held_out = dict(zip(known, calibrator.held_out, strict=False))
-    return Judged(evidence, verdicts, limits, calibrator, held_out)
+    return _settled(job, Judged(evidence, verdicts, limits, calibrator, held_out))
+
+
+def _settled(job: Job, judged: Judged) -> Judged:
+    """The same with the expert's word in place of the verdicts on what was reviewed."""
+    evidence, verdicts = dict(judged.evidence), dict(judged.verdicts)
+    for i, said in reviewed(job).items():
+        labels, verdicts[i] = settle(evidence[i].labels, verdicts[i], said)
+        evidence[i] = replace(evidence[i], labels=labels)
+    return replace(judged, evidence=evidence, verdicts=verdicts)
 
 
 def _drawn(job: Job, round_: int, known: Sequence[str]) -> list[int]:
@@ -238,10 +250,6 @@ def correct(job: Job, judged: Judged) -> dict[str, correction.Corrected]:
     return _corrected(job, judged, judged.limits)
 
 
-LIKELY: Mapping[Grade, float] = dict.fromkeys(NOISE_KINDS, 0.5)
-"""Training takes the more likely version of every label, whoever has confirmed it or not."""
-
-
 def training_targets(job: Job, judged: Judged) -> dict[str, Target]:
     """What the model is trained on in the images that no expert has answered.
 
@@ -249,7 +257,7 @@ def training_targets(job: Job, judged: Judged) -> dict[str, Target]:
     needs more (``correct``). Before the expert's images have taught the grader, the labels stay as they are.
     """
     known = judged.calibrator is not None and judged.calibrator.calibrated
-    likely = _corrected(job, judged, LIKELY if known else judged.limits)
+    likely = _corrected(job, judged, correction.LIKELY if known else judged.limits)
     return {i: fixed.target for i, fixed in likely.items()}
 
 

@@ -67,8 +67,10 @@ def safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
 def _new_id(verdict: int, part: int, verdicts: Verdicts, labels: Labels) -> str:
     """A new id that does not depend on anything but the image's own labels and verdicts."""
     label = int(verdicts.label[verdict])
-    stem = labels.ids[label] if label >= 0 else f"added-{verdict - len(labels)}"
-    return f"{stem}/{part}" if label >= 0 else stem
+    name = f"{labels.ids[label]}/{part}" if label >= 0 else f"added-{verdict - len(labels)}"
+    while name in labels.ids:  # an expert confirmed what was added under this name before
+        name += "+"
+    return name
 
 
 def bib_split(labels: Labels, verdicts: Verdicts, verdict: int, others: Floats) -> Floats:

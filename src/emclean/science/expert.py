@@ -67,8 +67,11 @@ def answer(
     rng: np.random.Generator,
     width: float,
     height: float,
+    only_shown: bool = False,
 ) -> Answered:
     """Answer one image of ``width`` x ``height`` pixels; ``shown`` None or empty is a blind task.
+
+    With ``only_shown`` (a review) the suggestions are decided and nothing is added.
 
     Good suggestions are left, badly placed or wrongly classed ones moved onto the object, those on nothing
     deleted, and objects without a suggestion drawn, each with the expert's ``slips``.
@@ -81,7 +84,7 @@ def answer(
     lone = np.setdiff1d(np.arange(len(given)), s)
     kept = np.concatenate([s[as_is], lone[rng.random(len(lone)) < slips.rubber_stamp]])
     unseen = np.setdiff1d(np.arange(len(truth)), t)
-    new = unseen[rng.random(len(unseen)) >= slips.miss]
+    new = unseen[(rng.random(len(unseen)) >= slips.miss) & (not only_shown)]
     corrected = np.concatenate([t[~as_is], new])
     origin = np.concatenate([kept, s[~as_is], np.full(len(new), -1)]).astype(np.int64)
     drawn = _drawn(truth.boxes[corrected], slips.jitter, (width, height), rng)

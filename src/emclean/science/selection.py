@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.science.rivals import RIVALS
-from emclean.types import Floats, Ints
+from emclean.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The candidate images, as aligned arrays over n images.
+    """The candidate questions, as aligned arrays over n of them: most often one for each image.
 
     ``discrepancy [n]`` expected number of wrong labels (a count, not a share); ``uncertainty [n]`` mean
     entropy of the model's scores; ``n_boxes [n]`` crowd labels; ``expected_minutes [n]`` of expert time;
     ``features [n,d]`` for diversity (d may be 0); ``scores`` further columns ``[n]`` by the name of the
-    strategy that ranks by them.
+    strategy that ranks by them; ``gain [n]`` errors that the answer is expected to mend (the discrepancy,
+    where not given); ``review [n]`` whether the question is about a few instances of the image only, which
+    may then be there twice.
     """
 
     image_ids: tuple[str, ...]
@@ -32,10 +34,16 @@ class Pool:
     expected_minutes: Floats
     features: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     scores: Mapping[str, Floats] = field(default_factory=dict)
+    gain: Floats = field(default_factory=lambda: np.zeros(0))
+    review: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
         n = len(self.image_ids)
-        for name in ("discrepancy", "uncertainty", "n_boxes", "expected_minutes"):
+        if not len(self.gain):
+            object.__setattr__(self, "gain", self.discrepancy)
+        review = np.array(self.review if len(self.review) else np.zeros(n), dtype=np.bool_)
+        object.__setattr__(self, "review", review)
+        for name in ("discrepancy", "uncertainty", "n_boxes", "expected_minutes", "gain"):
             column = np.array(getattr(self, name), dtype=np.int64 if name == "n_boxes" else np.float64)
             self._check(name, column, n)
             column.setflags(write=False)
@@ -103,6 +111,35 @@ def discrepancy(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
     return _within(_by(rate, rng), pool.expected_minutes, minutes, fill=True)
 
 
+ALIKE = 0.25
+"""How much of its gain a question loses that is just like one chosen already."""
+
+
+def gain(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
+    """Questions with the most errors expected to be mended per minute, whole images and reviews mixed.
+
+    One question an image. What resembles a chosen question is worth up to :data:`ALIKE` less, by a Gaussian
+    of the distance in features, each scaled by its standard deviation.
+    """
+    spread = pool.features.std(axis=0) if len(pool) else np.ones(pool.features.shape[1])
+    scaled = pool.features / np.where(spread > 0, spread, 1.0)
+    rate = pool.gain / np.maximum(pool.expected_minutes, 1e-9)
+    ids, tie = np.array(pool.image_ids), rng.random(len(pool))
+    like = np.zeros(len(pool))
+    open_: Bools = np.ones(len(pool), dtype=np.bool_)
+    taken: list[int] = []
+    spent = 0.0
+    while (open_ := open_ & (spent + pool.expected_minutes <= minutes)).any():
+        worth = np.where(open_, rate * (1 - ALIKE * like), -1.0)
+        best = int(np.lexsort((tie, worth))[-1])
+        taken.append(best)
+        spent += float(pool.expected_minutes[best])
+        open_ &= ids != ids[best]
+        if scaled.shape[1]:
+            like = np.maximum(like, np.exp(-((scaled - scaled[best]) ** 2).sum(axis=1) / 2))
+    return np.array(taken, dtype=np.int64)
+
+
 def _rival(name: str) -> Strategy:
     """The strategy that spends as the rival of this name does: best image score first, whatever it costs."""
 
@@ -118,6 +155,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "random": random,
     "uncertainty": uncertainty,
     "discrepancy": discrepancy,
+    "gain": gain,
     **{name: _rival(name) for name in RIVALS},
 }
 """Every strategy by the name used in configurations."""
@@ -163,4 +201,14 @@ def subset(pool: Pool, index: Ints) -> Pool:
         pool.expected_minutes[rows],
         pool.features[rows],
         {name: values[rows] for name, values in pool.scores.items()},
+        pool.gain[rows],
+        pool.review[rows],
     )
+
+
+def joined(first: Pool, second: Pool) -> Pool:
+    """The questions of both, those of the first first; they have the same features and scores."""
+    names = ("discrepancy", "uncertainty", "n_boxes", "expected_minutes", "features", "gain", "review")
+    both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
+    scores = {name: np.concatenate([first.scores[name], second.scores[name]]) for name in first.scores}
+    return Pool((*first.image_ids, *second.image_ids), scores=scores, **both)

@@ -16,12 +16,18 @@ import pyarrow.compute as pc
 from emclean import boxes as geometry
 from emclean.errors import LabelError
 from emclean.stores.schemas import LABELS
-from emclean.types import Answer, AnsweredBox, Ints, Labels
+from emclean.types import Answer, AnsweredBox, Ints, Labels, Settled
 
 Row = dict[str, Any]
 CORNERS = ("x1", "y1", "x2", "y2")
 WHOLE_IMAGE = ""
 """The instance id of the event that says: an expert answered for this image."""
+
+SOME_INSTANCES = "*"
+"""The instance id of the event that says: an expert decided on some instances of this image."""
+
+_SAYINGS = pa.array([WHOLE_IMAGE, SOME_INSTANCES])
+"""Instance ids of events that speak of no instance."""
 
 SAME_OBJECT_IOU = 0.5
 """A drawn box that overlaps a standing one this much, and nothing better, is taken for the same object."""
@@ -118,6 +124,7 @@ def expert_events(
     categories: Sequence[str],
     round_: int,
     run: str,
+    asked: Sequence[AnsweredBox] | None = None,
 ) -> list[Row]:
     """Events that make the view of this image exactly the expert's answer.
 
@@ -125,6 +132,10 @@ def expert_events(
     (a suggestion of a new object has none). Confirmed instances get ``verified``; a box with another
     category ``relabelled``, with another place ``moved``; standing instances that the answer lacks are
     ``deleted``; the image as a whole gets ``verified``. A skipped answer gives nothing.
+
+    After a review, ``asked`` holds what was shown: what it lacks is deleted, all else stays as it is, and
+    the image gets ``verified`` in part only. Every shown instance gets a word of its own, also one that an
+    automatic correction had removed; a rejected suggestion that was none is a deleted instance of its own.
     """
     if answer.skipped:
         return []
@@ -135,8 +146,17 @@ def expert_events(
         _said(labels, box, int(index), parent, categories) | _instance(labels, int(index), version, place)
         for place, (box, index, parent) in enumerate(zip(answer.boxes, claimed, parents, strict=True))
     ]
-    rows += [_gone(labels, index, categories) for index in range(len(labels)) if index not in claimed]
-    rows.append(_row("verified", "the expert answered", _state(None, None)) | {"instance_id": WHOLE_IMAGE})
+    left = [index for index in range(len(labels)) if index not in claimed]
+    if asked is None:
+        rows += [_gone(labels, index, categories) for index in left]
+        whole, why = WHOLE_IMAGE, "the expert answered"
+    else:
+        meant = {instances[box.suggestion_id] for box in asked if box.suggestion_id in instances}
+        rows += [_gone(labels, index, categories) for index in left if labels.ids[index] in meant]
+        said = {row["instance_id"] for row in rows}
+        rows += _rejected([b for b in asked if instances.get(b.suggestion_id) not in said], answer, instances)
+        whole, why = SOME_INSTANCES, "the expert decided on some instances"
+    rows.append(_row("verified", why, _state(None, None)) | {"instance_id": whole})
     same = {
         "image_id": image_id,
         "source": "expert",
@@ -147,6 +167,19 @@ def expert_events(
     same |= {"at": when(answer.updated_at), "task_key": answer.key, "annotation_id": answer.annotation_id}
     cause = f"{run}/expert/{version}/{image_id}"
     return [{"event_id": f"{cause}/{row['instance_id']}", **row, **same} for row in rows]
+
+
+def _rejected(asked: Sequence[AnsweredBox], answer: Answer, instances: Mapping[str, str]) -> list[Row]:
+    """What was shown and does not stand, as deleted: instances, and suggestions that the answer lacks."""
+    taken = {box.suggestion_id for box in answer.boxes}
+    names = {box.suggestion_id: f"rejected-{answer.annotation_id}-{k}" for k, box in enumerate(asked)}
+    rows = {
+        name: _row("deleted", "the expert sees no such object", _state(box.box, box.category))
+        for box in asked
+        for name in [instances.get(box.suggestion_id, names[box.suggestion_id])]
+        if box.suggestion_id in instances or box.suggestion_id not in taken
+    }
+    return [row | {"instance_id": name} for name, row in rows.items()]
 
 
 def _known(answer: Answer, categories: Sequence[str]) -> None:
@@ -226,7 +259,7 @@ def untaken(table: pa.Table, answers: Iterable[Answer]) -> dict[str, Answer]:
     Only these may go to ``expert_events``: an older answer would undo what came after it. An answer that was
     withdrawn after it was taken in stays in force until somebody answers again.
     """
-    expert = table.filter(pc.equal(table["instance_id"], WHOLE_IMAGE))
+    expert = table.filter(pc.is_in(table["instance_id"], value_set=_SAYINGS))
     columns = (expert[name].to_pylist() for name in ("image_id", "at", "annotation_id"))
     rests: dict[str, tuple[datetime, int]] = {}
     for image, at, annotation in zip(*columns, strict=True):
@@ -265,7 +298,7 @@ def standing(table: pa.Table) -> pa.Table:
 
     Give the events of one run: two runs may label the same images.
     """
-    objects = table.filter(pc.not_equal(table["instance_id"], WHOLE_IMAGE))
+    objects = table.filter(pc.invert(pc.is_in(table["instance_id"], value_set=_SAYINGS)))
     if not objects.num_rows:
         return objects
     objects = objects.take(pc.sort_indices(objects["seq"])).combine_chunks()
@@ -309,7 +342,28 @@ def expert_images(table: pa.Table) -> set[str]:
 def instance_ids(table: pa.Table, image_id: str) -> set[str]:
     """Every instance that the image ever had, also the deleted ones."""
     of_image = table.filter(pc.equal(table["image_id"], image_id))
-    return set(of_image["instance_id"].to_pylist()) - {WHOLE_IMAGE}
+    return set(of_image["instance_id"].to_pylist()) - set(_SAYINGS.to_pylist())
+
+
+def settled(table: pa.Table, categories: Sequence[str]) -> dict[str, Settled]:
+    """What experts decided in the images that they reviewed in part and did not answer as a whole."""
+    marked = pc.equal(table["instance_id"], SOME_INSTANCES)
+    images = set(table.filter(marked)["image_id"].to_pylist()) - expert_images(table)
+    if not images:
+        return {}
+    about = table.filter(pc.is_in(table["image_id"], value_set=pa.array(sorted(images))))
+    view = current(about, categories)
+    said: dict[str, dict[str, Row]] = {image: {} for image in images}
+    for row in about.filter(pc.equal(about["source"], "expert")).sort_by("seq").to_pylist():
+        if row["instance_id"] not in _SAYINGS.to_pylist():
+            said[row["image_id"]][row["instance_id"]] = row
+    return {image: _settled(view[image], rows) for image, rows in said.items()}
+
+
+def _settled(labels: Labels, said: Mapping[str, Row]) -> Settled:
+    kept = labels.take([place for place, name in enumerate(labels.ids) if name in said])
+    gone = [[row[corner] for corner in CORNERS] for row in said.values() if row["event"] == "deleted"]
+    return Settled(kept, frozenset(said), np.array(gone, dtype=np.float64).reshape(-1, 4))
 
 
 def lineage(table: pa.Table, instance_id: str, image_id: str | None = None) -> list[Row]:

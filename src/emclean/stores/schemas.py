@@ -83,12 +83,17 @@ IMAGES = TableSpec(
 LABELS = TableSpec(
     "labels",
     "One row per label event, append-only; the last event of an instance is how it stands. A row with an "
-    "empty `instance_id` says that an expert answered for the image as a whole.",
+    "empty `instance_id` says that an expert answered for the image as a whole, one with `*` that an expert "
+    "decided on some of its instances.",
     _schema(
         ("event_id", TEXT, "Deterministic name of the event; a second event of this name is left out."),
         SEQ,
         IMAGE,
-        ("instance_id", TEXT, "The labelled object within its image; empty for the image as a whole."),
+        (
+            "instance_id",
+            TEXT,
+            "The labelled object within its image; empty for the image as a whole, `*` for a review.",
+        ),
         ("event", TEXT, "`added`, `moved`, `relabelled`, `deleted` or `verified`."),
         ("source", TEXT, "Who said so: `crowd`, `auto` or `expert`."),
         ("annotator", TEXT, "Name of the person or rule; empty where not known."),

@@ -156,4 +156,6 @@ def note(task: TaskSpec) -> str:
     scale = f", {task.image.pixel_size_nm:.3g} nm/px" if task.image.pixel_size_nm else ""
     n = 0 if task.blind else len(task.suggestions)
     asked = f"{n} suggestion{'s' * (n != 1)} to decide" if n else "no suggestions, please mark every object"
+    if task.kind == "review":
+        asked = f"REVIEW: decide the {n} suggestion{'s' * (n != 1)} only, other objects need no box"
     return f"{task.image.name} ({size}{scale}): {asked}"
