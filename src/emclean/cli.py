@@ -17,6 +17,9 @@ from emclean.errors import ComputeError, ConfigError, DataError, EmcleanError
 SUBMITTED = "submitted.yaml"
 """The configuration of a submitted run, kept in its folder for ``emclean resume``."""
 
+PIPELINES = ("active_clean", "noise_grid")
+"""What can be submitted, the main job first."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -87,10 +90,12 @@ def _add_services(commands: Any) -> None:
 
 
 def _add_jobs(commands: Any) -> None:
-    text = "Submit the main job to Ray, follow its log, and return its exit code."
+    text = "Submit a job to Ray, follow its log, and return its exit code."
     place = "folder of tables, models and runs (default: as the configuration says, else workspace)"
     command = _new(commands, "submit", submit, text, None, place)
     command.add_argument("--config", metavar="FILE", help="YAML file with the job's configuration")
+    more = "which job (%(default)s, the main one)"
+    command.add_argument("--pipeline", choices=PIPELINES, default=PIPELINES[0], help=more)
     command.add_argument("--no-wait", action="store_true", help="return as soon as the job is taken")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
     text = "Submit a run again with the configuration it was submitted with; it goes on where it was."
@@ -236,19 +241,20 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def submit(given: argparse.Namespace) -> int:
-    """Check the configuration here, keep it with the run, and submit the main job."""
+    """Check the configuration here, keep it with the run, and submit the job."""
     import yaml
 
-    from emclean.config import load, override, read_yaml
+    from emclean.config import load, load_grid, override, read_yaml
 
     overrides = [f"workspace={json.dumps(str(given.workspace))}"] if given.workspace else []
     overrides += given.overrides
-    config = load(given.config, overrides)
+    check = load_grid if given.pipeline == "noise_grid" else load
+    config = check(given.config, overrides)
     values, _ = override(read_yaml(given.config) if given.config else {}, overrides)
     values |= {"run": config.run_name(), "workspace": str(Path(config.workspace).absolute())}
     folder = Path(config.workspace).absolute() / "runs" / config.run_name()
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {"folder": str(Path.cwd()), "configuration": values}
+    kept = {"pipeline": given.pipeline, "folder": str(Path.cwd()), "configuration": values}
     (folder / SUBMITTED).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     return _submit(Path(config.workspace), folder, not given.no_wait)
 
@@ -276,7 +282,7 @@ def _submit(workspace: Path, folder: Path, wait: bool) -> int:
     kept = yaml.safe_load((folder / SUBMITTED).read_text(encoding="utf-8"))
     settings = folder / "configuration.yaml"
     settings.write_text(yaml.safe_dump(kept["configuration"], sort_keys=False), encoding="utf-8")
-    script = session.code_root() / "pipelines" / "active_clean.py"
+    script = session.code_root() / "pipelines" / f"{kept.get('pipeline', PIPELINES[0])}.py"
     entrypoint = jobs.command([sys.executable, str(script), "--config", str(settings)], Path(kept["folder"]))
     return jobs.run(
         dashboard,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from emclean.config_faults import detector_faults, mlflow_faults
 from emclean.config_keys import Detector, Section, plain_name
 
-GridMethod = Literal["crowd", "expert_only", "mixed", "graded", "truth"]
+GridMethod = Literal["crowd", "expert_only", "crowd_mixed", "graded", "truth"]
 """What a grid compares; each is an entry of ``loop.grid.methods.METHODS``."""
 
 GridNoise = Literal[
@@ -69,10 +69,10 @@ class NoiseGrid(Section):
     task: Literal["boxes", "classes"] = "boxes"
     data: GridData = GridData()
     mirror: bool | None = None
-    methods: tuple[GridMethod, ...] = Field(("crowd", "expert_only", "graded"), min_length=1)
-    noise: tuple[GridNoise, ...] = Field(("mixed",), min_length=1)
-    rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.2, 0.4), min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    methods: tuple[GridMethod, ...] = ("crowd", "expert_only", "graded")
+    noise: tuple[GridNoise, ...] = ("mixed",)
+    rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.2, 0.4)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     preset: Literal["fair", "faithful"] = "fair"
     expert_images: int = Field(5, ge=2)
     detector: Detector = Detector()
@@ -141,9 +141,10 @@ def _box_faults(config: NoiseGrid) -> list[str]:
 
 def _list_faults(config: NoiseGrid) -> list[str]:
     axes = {"methods": config.methods, "noise": config.noise, "rates": config.rates, "seeds": config.seeds}
+    none = [f"{name}: empty; give at least one" for name, v in axes.items() if not v]
     twice = [f"{name}: a value stands there twice" for name, v in axes.items() if len(set(v)) < len(v)]
     high = [rate for rate in dict.fromkeys(config.rates) if rate > MOST_UNA and "una" in config.noise]
-    return twice + [f"rates: 'una' takes at most {MOST_UNA}, got {rate:g}" for rate in high]
+    return none + twice + [f"rates: 'una' takes at most {MOST_UNA}, got {rate:g}" for rate in high]
 
 
 def _detector_faults(detector: Detector) -> list[str]:

@@ -21,6 +21,7 @@ Out = dict[str, Any]
 Work = Callable[[str, Watch], Out]
 """Does the piece of this name, tells how far it is, and returns what came out; it raises nothing."""
 
+_STEPS, _OUT = "emclean_steps", "emclean_out"  # Tune has results of its own: one called done ends a trial
 _QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune would end the experiment and return as if all were well
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -68,26 +69,39 @@ def run_all(
     offered = ray.cluster_resources()
     slots = need.slots(offered.get("CPU", 0), offered.get("GPU", 0))
     shutil.rmtree(storage, ignore_errors=True)
-    listener, found = _listener(told, ended)
+    listener, found, errors = _listener(told, ended)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, work=work), {"CPU": 1, **({"GPU": need.gpus} if need.gpus else {})}
     )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"name": tune.grid_search(list(names))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=tune.FailureConfig(max_failures=need.retries),
+            callbacks=[listener],
+            verbose=0,
+        ),
+    )
     with environment({name: value for name, value in _QUIET.items() if name not in os.environ}):
-        tune.Tuner(
-            trainable,
-            param_space={"name": tune.grid_search(list(names))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=True),
-            run_config=tune.RunConfig(
-                name=storage.name,
-                storage_path=str(storage.parent),
-                failure_config=tune.FailureConfig(max_failures=need.retries),
-                callbacks=[listener],
-                verbose=0,
-            ),
-        ).fit()
+        try:
+            tuner.fit()
+        except (ray.exceptions.RayError, tune.TuneError) as error:
+            raise ComputeError(f"Ray Tune broke off ({_last_line(error)}).", str(storage)) from error
     shutil.rmtree(storage, ignore_errors=True)
-    lost = ComputeError("its process died too often.", "ray", "See the Ray job's log; submit the job again.")
-    return {name: found.get(name, lost) for name in names}
+    return {name: found[name] if name in found else _lost(errors.get(name)) for name in names}
+
+
+def _lost(error: BaseException | None) -> ComputeError:
+    """Why a piece has nothing to show."""
+    return ComputeError(f"its process did not come to an end ({_last_line(error)}).", "ray")
+
+
+def _last_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines() if error else []
+    return (lines or ["no reason was given"])[-1].strip()[:300]
 
 
 def _trial(config: Mapping[str, Any], work: Work) -> None:
@@ -95,17 +109,18 @@ def _trial(config: Mapping[str, Any], work: Work) -> None:
     from ray import tune
 
     torch.set_num_threads(1)  # one core is what was asked for
-    out = work(config["name"], lambda done: tune.report({"done": done, "out": None}))
-    tune.report({"done": None, "out": out})
+    out = work(config["name"], lambda done: tune.report({_STEPS: done}))
+    tune.report({_OUT: out})
 
 
 def _listener(
     told: Callable[[str, float], None], ended: Callable[[str, Out | None], None]
-) -> tuple[Any, dict[str, Out]]:
-    """A Tune callback that hands on progress, and the mapping that it fills with what came out."""
+) -> tuple[Any, dict[str, Out], dict[str, BaseException | None]]:
+    """A Tune callback that hands on progress, what came out so far, and the errors of what is lost."""
     from ray.tune import Callback
 
     found: dict[str, Out] = {}
+    errors: dict[str, BaseException | None] = {}
 
     class Listener(Callback):  # type: ignore[misc]
         def __reduce__(self) -> tuple[Any, ...]:  # Tune saves it for a restore that never comes
@@ -113,15 +128,16 @@ def _listener(
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             name = trial.config["name"]
-            if result.get("out") is not None:
-                found[name] = result["out"]
-            elif result.get("done") is not None:
-                told(name, result["done"])
+            if _OUT in result:
+                found[name] = result[_OUT]
+            elif _STEPS in result:
+                told(name, result[_STEPS])
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             ended(trial.config["name"], found.get(trial.config["name"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            errors[trial.config["name"]] = trial.get_error()
             ended(trial.config["name"], found.get(trial.config["name"]))
 
-    return Listener(), found
+    return Listener(), found, errors

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,14 +111,15 @@ def connect(
     ``home`` is the folder that keeps the token (``<workspace>/.emclean``); ``num_cpus`` counts only for a
     cluster that is started. A process that has joined already stays joined.
     """
+    known = sys.modules.get("ray")
+    if known is not None and known.is_initialized():  # with its own token, which must stay
+        yield _describe(known, started=False)
+        return
     address = address or os.environ.get("RAY_ADDRESS")
     with environment(joining_environment(home) if address else own_environment(home)):
         import ray
 
         read_environment_again()
-        if ray.is_initialized():
-            yield _describe(ray, started=False)
-            return
         if address:
             _reachable(address)
         _init(ray, address, num_cpus)

@@ -1,10 +1,12 @@
 """The report of a grid: a single HTML file that needs nothing else, neither network nor script."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
 
 from emclean.report import grid_plots, html
 from emclean.report.data import Figure
-from emclean.report.grid_data import CellRow, GridData, Measure, Point, points
+from emclean.report.grid_data import NAMES, CellRow, GridData, points
 from emclean.report.theme import ThemeName
 
 
@@ -64,38 +66,41 @@ def _place(cell: CellRow) -> list[str]:
     return [html.text(cell.method), html.text(cell.noise), f"{cell.rate:g}", str(cell.seed)]
 
 
-def figures(data: GridData, noise: str) -> dict[str, Callable[[ThemeName], bytes]]:
-    """What is drawn of one noise, by name: a heat map, and two curves."""
-    found = {measure: points(data.cells, measure) for measure in ("ap50", "label_f1")}
-    means = [point.mean for point in found["ap50"]] or [0.0, 1.0]
-    span = min(means), max(means)
-    mine: dict[str, list[Point]] = {
-        measure: [point for point in every if point.noise == noise] for measure, every in found.items()
-    }
+class Draw(Protocol):
+    """Draws one picture for a page theme."""
 
-    def curve(measure: Measure) -> Callable[[ThemeName], bytes]:
-        return lambda theme: grid_plots.rate_curves(mine[measure], data.methods, measure, theme)
+    def __call__(self, *, theme: ThemeName) -> bytes:
+        """The picture as PNG."""
 
-    return {
-        "heat": lambda theme: grid_plots.heat_map(mine["ap50"], data.methods, "ap50", span, theme),
-        "ap50": curve("ap50"),
-        "label_f1": curve("label_f1"),
-    }
+
+def figures(data: GridData, noise: str) -> dict[str, Draw]:
+    """What is drawn of one noise, by name: of each measure a heat map and curves."""
+    drawn: dict[str, Draw] = {}
+    for measure in NAMES:
+        every = points(data.cells, measure)
+        mine = [point for point in every if point.noise == noise]
+        span = _span([point.mean for point in every])
+        drawn[f"heat_{measure}"] = partial(grid_plots.heat_map, mine, data.methods, measure, span)
+        drawn[f"curve_{measure}"] = partial(grid_plots.rate_curves, mine, data.methods, measure)
+    return drawn
+
+
+def _span(means: Sequence[float]) -> tuple[float, float]:
+    """The ends of a colour scale that all noises share."""
+    return min(means, default=0.0), max(means, default=1.0)
 
 
 _CAPTIONS = {
-    "heat": ("AP50 by method and rate.", "The colours mean the same in every noise."),
-    "ap50": (
-        "AP50 against the rate.",
-        "Means over the seeds; band: standard error, where there are several.",
-    ),
-    "label_f1": ("F1 of the labels trained on.", "Against the truth, at IoU 0.5."),
+    "heat_ap50": ("AP50 by method and rate.", "The colours mean the same in every noise."),
+    "curve_ap50": ("AP50 against the rate.", "Means over the seeds; band: standard error, if several."),
+    "heat_label_f1": ("F1 of the labels trained on.", "Against the truth, at IoU 0.5."),
+    "curve_label_f1": ("F1 of the labels against the rate.", "Means over the seeds, as above."),
 }
 
 
 def _noise(data: GridData, noise: str) -> str:
     shown = "".join(
-        html.image(Figure(_CAPTIONS[name][0], draw("light"), _CAPTIONS[name][1], draw("dark")))
+        html.image(Figure(_CAPTIONS[name][0], draw(theme="light"), _CAPTIONS[name][1], draw(theme="dark")))
         for name, draw in figures(data, noise).items()
     )
     return html.section(f"Noise: {noise}", f'<div class="gallery">{shown}</div>')

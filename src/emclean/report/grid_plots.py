@@ -26,8 +26,7 @@ def heat_map(
     of several noises can be compared. What is not known stays blank, with a dash.
     """
     rates = sorted({point.rate for point in points})
-    height = 0.5 * max(len(methods), 3) + 1.2
-    drawing, axes, colours = figure(theme, height=height)
+    drawing, axes, colours = figure(theme, height=max(3.8, 0.5 * len(methods) + 1.2))
     if not points:
         empty(axes, colours, "no cell has finished yet")
         return png(drawing)

@@ -94,9 +94,9 @@ def _halves(ids: list[str], rng: np.random.Generator) -> dict[str, int]:
 METHODS: Mapping[str, Method] = {
     "crowd": Method(lambda case: plainly(case.noisy)),
     "expert_only": Method(lambda case: plainly(case.expert), asks=True),
-    "mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
+    "crowd_mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
     "graded": Method(graded, models=3 * FOLDS, asks=True),
     "truth": Method(lambda case: plainly(case.bench.train.truth)),
 }
-"""``crowd``: the noisy labels as they are. ``expert_only``: the expert's images alone. ``mixed``: both, as
-they are. ``graded``: ours. ``truth``: the ceiling, whatever the noise."""
+"""``crowd``: the noisy labels as they are. ``expert_only``: the expert's images alone. ``crowd_mixed``: both,
+as they are. ``graded``: ours. ``truth``: the ceiling, whatever the noise."""

@@ -86,7 +86,7 @@ def write(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> Pat
     plots.mkdir(exist_ok=True)
     for noise in data.noises:
         for name, draw in grid_page.figures(data, noise).items():
-            (plots / f"{name}-{noise}.png").write_bytes(draw("light"))
+            (plots / f"{name}-{noise}.png").write_bytes(draw(theme="light"))
     write_atomically(grid.folder / "report.html", grid_page.render(data))
     write_atomically(file, json.dumps(content, indent=1, allow_nan=False))
     return file

@@ -49,7 +49,7 @@ class Progress:
 def outcome_words(row: Row | None) -> str:
     """A cell's result in a few words."""
     if row is None or row["status"] == FAILED:
-        return f"failed: {row['reason'] if row else 'its process died too often'}"
+        return f"failed: {row['reason'] if row else 'its process did not come to an end'}"
     ap50 = "unknown" if row["ap50"] is None else f"{row['ap50']:.3f}"
     return f"AP50 {ap50}, label F1 {row['label_f1']:.3f}, {duration(row['seconds'])}"
 
