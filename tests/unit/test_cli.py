@@ -162,6 +162,19 @@ def test_submit_keeps_the_configuration_and_resume_sends_the_same_again(workspac
     assert cli.main(["resume", "other", "--workspace", str(workspace)]) == 2
 
 
+def test_another_pipeline_is_checked_submitted_and_resumed_as_itself(workspace, sent, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
+    grid = ["submit", "--pipeline", "noise_grid", "--workspace", str(workspace), "run=g"]
+    assert cli.main([*grid, "strategy=random"]) == 2
+    assert "strategy: unknown key" in capsys.readouterr().err
+    assert cli.main([*grid, "rates=[0.1]"]) == 0
+    assert cli.main(["resume", "g", "--workspace", str(workspace)]) == 0
+    assert sent[0] == sent[1]
+    assert "noise_grid.py --config" in sent[0][1]
+    kept = yaml.safe_load((workspace / "runs" / "g" / cli.SUBMITTED).read_text())
+    assert kept["configuration"]["rates"] == [0.1]
+
+
 @pytest.fixture
 def sent(monkeypatch):
     """What would have been submitted: pairs of dashboard and entrypoint."""

@@ -38,9 +38,24 @@ def keys(section: type[config.Section], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + field, info.get_default()
 
 
+GRID = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
+SHARED = "detector."  # a grid's page points to these keys
+
+
 @pytest.mark.parametrize(("key", "default"), list(keys(config.ActiveClean)))
 def test_every_key_stands_in_the_usage_page_with_its_default(key, default):
-    row = re.search(rf"^\| `{re.escape(key)}` \| (.+?) \| .+ \|$", USAGE, flags=re.MULTILINE)
+    assert_told(USAGE, key, default)
+
+
+@pytest.mark.parametrize(
+    ("key", "default"), [pair for pair in keys(config.NoiseGrid) if not pair[0].startswith(SHARED)]
+)
+def test_every_key_of_a_grid_stands_in_its_section_with_its_default(key, default):
+    assert_told(GRID, key, default)
+
+
+def assert_told(page, key, default):
+    row = re.search(rf"^\| `{re.escape(key)}` \| (.+?) \| .+ \|$", page, flags=re.MULTILINE)
     assert row, f"docs/usage.md: add a row for `{key}`"
     if default is None:
         assert "`" not in row[1].replace("`emclean up`", "")
@@ -53,6 +68,8 @@ def test_the_usage_page_names_no_key_that_is_gone():
     known = {key for key, _ in keys(config.ActiveClean)}
     table = USAGE.split("## Configuration")[1].split("## Result")[0]
     assert set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)) - known == set()
+    grid = set(re.findall(r"^\| `([^`]+)` \|", GRID, flags=re.MULTILINE))
+    assert grid - {key for key, _ in keys(config.NoiseGrid)} == set()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=name)
@@ -62,7 +79,7 @@ def test_shipped_configurations_are_valid(file):
 
 def faults(file: Path) -> tuple[str, ...]:
     try:
-        config.load(file)
+        (config.load_grid if file.stem == "noise_grid" else config.load)(file)
     except ConfigError as error:
         return error.faults
     return ()
