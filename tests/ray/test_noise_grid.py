@@ -126,7 +126,7 @@ def test_a_grid_whose_driver_is_killed_goes_on_and_repeats_no_finished_cell(clus
         driver = subprocess.Popen(
             line, env={**os.environ, "RAY_ADDRESS": cluster.address}, stdout=log, stderr=log
         )
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while len(finished(tmp_path)) < 2 and driver.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     driver.kill()

@@ -122,7 +122,7 @@ def opened(config: NoiseGrid, console: Console) -> Iterator[Grid]:
     train, test = _data(config, workspace, console)
     bench = bench_of(config, workspace, train, test)
     digests = {
-        part: labels_digest([record.image_id for record in found.records], found.labels)
+        part: labels_digest([f"{r.image_id} {r.group}" for r in found.records], found.labels)
         for part, found in (("train", train), ("test", test))
     }
     with runner_of(config, workspace, running.ray, console) as runner:
