@@ -47,6 +47,12 @@ def test_the_map_shows_larger_values_in_other_colours():
     assert grid_plots.heat_map(POINTS, ["crowd", "graded"]) != grid_plots.heat_map(other, ["crowd", "graded"])
 
 
+def test_small_differences_do_not_look_large():
+    assert grid_plots.span_of([0.88, 0.90]) == pytest.approx((0.84, 0.94))
+    assert grid_plots.span_of([0.2, 0.9]) == (0.2, 0.9)
+    assert grid_plots.span_of([]) == (0.0, 1.0)
+
+
 def test_points_are_means_with_standard_errors_of_what_is_known():
     mean = points([*CELLS, FAILED], "ap50")
     assert [(p.method, p.rate, p.n) for p in mean][:2] == [("crowd", 0.1, 2), ("crowd", 0.2, 2)]
@@ -59,7 +65,7 @@ def test_points_are_means_with_standard_errors_of_what_is_known():
 def test_the_page_shows_the_pictures_and_lists_what_failed():
     page = render(GridData("g", "finished", [*CELLS, FAILED]))
     assert page.count("<figure>") == 4
-    assert "8 of 9 cells" in page
+    assert "8 of 9 cells: 3 methods, 1 noise, 2 rates, 2 seeds." in page
     assert "no &lt;labels&gt;" in page
 
 

@@ -1,6 +1,5 @@
 """The report of a grid: a single HTML file that needs nothing else, neither network nor script."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -40,9 +39,14 @@ def _header(data: GridData) -> str:
 
 def _headline(data: GridData) -> str:
     finished = sum(cell.status == "finished" for cell in data.cells)
-    seeds = len({cell.seed for cell in data.cells})
-    words = f"{finished} of {len(data.cells)} cells: {len(data.methods)} methods, {len(data.noises)} noises, "
-    return html.text(f"{words}{len({cell.rate for cell in data.cells})} rates, {seeds} seeds.")
+    axes = {
+        "method": len(data.methods),
+        "noise": len(data.noises),
+        "rate": len({cell.rate for cell in data.cells}),
+        "seed": len({cell.seed for cell in data.cells}),
+    }
+    words = ", ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in axes.items())
+    return html.text(f"{finished} of {len(data.cells)} cells: {words}.")
 
 
 def _tiles(data: GridData) -> str:
@@ -79,15 +83,10 @@ def figures(data: GridData, noise: str) -> dict[str, Draw]:
     for measure in NAMES:
         every = points(data.cells, measure)
         mine = [point for point in every if point.noise == noise]
-        span = _span([point.mean for point in every])
+        span = grid_plots.span_of([point.mean for point in every])
         drawn[f"heat_{measure}"] = partial(grid_plots.heat_map, mine, data.methods, measure, span)
         drawn[f"curve_{measure}"] = partial(grid_plots.rate_curves, mine, data.methods, measure)
     return drawn
-
-
-def _span(means: Sequence[float]) -> tuple[float, float]:
-    """The ends of a colour scale that all noises share."""
-    return min(means, default=0.0), max(means, default=1.0)
 
 
 _CAPTIONS = {

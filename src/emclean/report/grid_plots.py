@@ -9,6 +9,9 @@ import numpy as np
 from emclean.report.grid_data import NAMES, Measure, Point
 from emclean.report.theme import MARKERS, Theme, ThemeName, empty, figure, legend, png
 
+LEAST_SPAN = 0.1
+"""What the colours and the axis of a plot span at least: differences that are noise must not look large."""
+
 _COLOURS = "cividis"  # even for the colour-blind, and readable in grey
 _DARK, _PALE = "#101418", "#f5f7f9"
 
@@ -33,9 +36,9 @@ def heat_map(
     table = np.full((len(methods), len(rates)), np.nan)
     for point in points:
         table[methods.index(point.method), rates.index(point.rate)] = point.mean
-    low, high = span or (float(np.nanmin(table)), float(np.nanmax(table)))
+    low, high = span or span_of([point.mean for point in points])
     palette = matplotlib.colormaps[_COLOURS]
-    image = axes.imshow(table, cmap=palette, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    image = axes.imshow(table, cmap=palette, vmin=low, vmax=high, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         _write(axes, (column, row), value, palette, (low, high), colours)
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
@@ -49,6 +52,13 @@ def heat_map(
     return png(drawing)
 
 
+def span_of(means: Sequence[float]) -> tuple[float, float]:
+    """The least and the largest mean, or more: at least :data:`LEAST_SPAN` apart."""
+    low, high = min(means, default=0.0), max(means, default=1.0)
+    more = max(LEAST_SPAN - (high - low), 0.0) / 2
+    return low - more, high + more
+
+
 def _write(
     axes: Any, at: tuple[int, int], value: float, palette: Any, span: tuple[float, float], colours: Theme
 ) -> None:
@@ -57,7 +67,7 @@ def _write(
         axes.text(*at, "–", ha="center", va="center", color=colours.soft)
         return
     low, high = span
-    red, green, blue, _ = palette((value - low) / max(high - low, 1e-9))
+    red, green, blue, _ = palette((value - low) / (high - low))
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5  # luma (ITU-R BT.601)
     axes.text(*at, f"{value:.3f}", ha="center", va="center", color=_DARK if bright else _PALE, fontsize=10)
 
@@ -87,5 +97,7 @@ def rate_curves(
     axes.set_ylabel(NAMES[measure])
     axes.set_xticks(sorted({p.rate for p in points}))
     axes.margins(x=0.05, y=0.12)
+    axes.update_datalim([(points[0].rate, value) for value in span_of([p.mean for p in points])])
+    axes.autoscale_view()
     legend(axes, colours, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return png(drawing)

@@ -111,7 +111,9 @@ def page_data(grid: Grid, content: Mapping[str, Any]) -> GridData:
             "run now, the others were on file": str(counts["run"]),
             "failed": str(counts["failed"]),
             "for the cells run now": duration(content["wall_seconds"]),
-            f"of {content['slots']} slots' time was work": "–" if efficiency is None else f"{efficiency:.0%}",
+            f"of {content['slots']} slots' time was work": "–"
+            if efficiency is None
+            else f"{100 * efficiency:.0f} %",
         },
         set_aside=grid.set_aside,
         services=grid.addresses,
