@@ -263,6 +263,23 @@ def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
     return Case(evidence_of(part, found, part.labels), faults, part.truths, seed)
 
 
+def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
+    """The ``emps`` train part with errors planted, seen by the shipped detector."""
+    emps = read(data / "emps", "train.truth", "train.truth")
+    key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
+    found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
+    return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
+
+
+def bccd_cases(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
+    """All of ``bccd`` with its own errors, seen by detectors of ``steps`` training steps."""
+    bccd = read(data / "bccd", "crowd", "truth")
+    key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    answers = [from_rows(r) for r in cache.get(key, partial(crossfit, bccd, steps, 0.25, cache.folder))]
+    return [real(bccd, answers, seed) for seed in seeds]
+
+
 Table = dict[str, list[dict[str, Any]]]
 
 
@@ -372,21 +389,13 @@ def main() -> int:
     data, cache = Path(folder), Cache(options.cache)
     seeds = [int(text) for text in options.seeds.split(",")]
     began = time.process_time()
-    emps = read(data / "emps", "train.truth", "train.truth")
-    key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
-    found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
     for name in options.noise.split(","):
-        cases = [spoilt(emps, found, NOISE[name], seed) for seed in seeds]
+        cases = emps_cases(data, cache, name, seeds)
         table = run(cases, options.k, cache)
         show(f"emps, planted: {name}", table, "found", KINDS)
         show(f"emps, planted: {name}; kinds told apart among all labels", table, "told", KINDS)
     if options.steps:
-        bccd = read(data / "bccd", "crowd", "truth")
-        key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), options.steps]
-        trained = partial(crossfit, bccd, options.steps, 0.25, options.cache)
-        options.cache.mkdir(parents=True, exist_ok=True)
-        answers = [from_rows(r) for r in cache.get(key, trained)]
-        table = run([real(bccd, answers, seed) for seed in seeds], options.k, cache)
+        table = run(bccd_cases(data, cache, options.steps, seeds), options.k, cache)
         show("bccd, real errors", table, "found", KINDS)
         show("bccd, real errors; kinds told apart among all labels", table, "told", KINDS)
     speed(cases[0])

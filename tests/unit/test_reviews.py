@@ -70,23 +70,26 @@ def test_a_review_asks_for_the_most_doubtful_and_only_a_few():
     assert 1 <= len(offer.rows) <= doubt.MOST
     assert each[offer.rows].min() >= np.delete(each, offer.rows).max()
     assert offer.errors == pytest.approx(each[offer.rows].sum())
-    sure = replace(verdicts, probability=np.where(verdicts.label >= 0, 1.0, 0.0))
+    certain = np.where(verdicts.label >= 0, 1.0, 0.0)
+    sure = replace(verdicts, probability=certain, posterior=np.zeros((0, len(GRADES))))
     assert doubt.review(sure, CostModel()) is None
 
 
-def test_what_an_answer_mends_is_learnt_from_known_images():
+def test_what_answers_bring_is_learnt_from_known_images():
     scenes = [scene(np.random.default_rng(k)) for k in range(6)]
     verdicts = [grade(s.evidence) for s in scenes]
     labels, truths = [s.evidence.labels for s in scenes], [s.truth for s in scenes]
-    found = doubt.mending(labels, verdicts, truths, CostModel())
+    found = doubt.experience(labels, verdicts, truths, CostModel())
     wrong = sum(
         doubt.errors(correct(*pair, LIKELY).labels, t)
         for pair, t in zip(zip(labels, verdicts, strict=True), truths, strict=True)
     )
     expected = sum(doubt.doubts(v).sum() for v in verdicts)
-    assert found.whole == pytest.approx((wrong + doubt.BELIEF) / (expected + doubt.BELIEF))
-    assert 0 < found.review < 2
-    assert doubt.mending([], [], [], CostModel()) == doubt.Mending(1.0, 1.0)
+    assert found.image_errors == pytest.approx((wrong + doubt.BELIEF) / (expected + doubt.BELIEF))
+    assert 0 < found.review_errors < 2
+    assert 0.5 < found.review_time < 2
+    assert 0.5 < found.image_time < 3
+    assert doubt.experience([], [], [], CostModel()) == doubt.Experience()
 
 
 def test_errors_count_wrong_labels_and_overlooked_objects():
@@ -106,13 +109,23 @@ def questions(gain, minutes, review=False, features=None) -> Pool:
     return Pool(ids, zero, zero, zero, np.array(minutes), like, {}, np.array(gain), kinds)
 
 
-def test_gain_takes_the_better_question_of_an_image_and_never_both():
-    both = joined(questions([10.0, 4.0], [5.0, 1.0]), questions([4.0, 3.0], [0.5, 1.0], review=True))
-    picked = STRATEGIES["gain"](both, 100.0, np.random.default_rng(0))
-    assert [(both.image_ids[i], bool(both.review[i])) for i in picked] == [
-        ("image-0", True),
-        ("image-1", False),
-    ]
+def kinds(pool, minutes):
+    picked = STRATEGIES["gain"](pool, minutes, np.random.default_rng(0))
+    return sorted((pool.image_ids[i], bool(pool.review[i])) for i in picked)
+
+
+def test_gain_reviews_first_and_takes_the_whole_where_that_pays_next():
+    whole = questions([10.0, 4.0], [5.0, 1.0])
+    both = joined(whole, questions([4.0, 3.0], [0.5, 1.0], review=True))
+    assert kinds(both, 0.6) == [("image-0", True)]
+    assert kinds(both, 2.0) == [("image-0", True), ("image-1", False)]
+    assert kinds(both, 6.0) == [("image-0", False), ("image-1", False)]
+
+
+def test_gain_never_asks_a_review_that_brings_less_per_minute():
+    both = joined(questions([10.0], [2.0]), questions([1.0], [1.0], review=True))
+    assert kinds(both, 1.5) == []
+    assert kinds(both, 2.0) == [("image-0", False)]
 
 
 def test_gain_prefers_what_is_unlike_the_chosen_among_equals():

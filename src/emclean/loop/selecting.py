@@ -1,19 +1,18 @@
 """Choosing what to ask in a round, and what to show with each question."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from emclean.boxes import area
 from emclean.loop import policies
 from emclean.loop.asking import Question, drawn_at_random, make_question, questions_until
 from emclean.loop.cleaning import Judged, expert_labels, judge
 from emclean.loop.job import Job
 from emclean.loop.spending import budget_minutes, dearer, spent_until
 from emclean.loop.states import RunState
-from emclean.science import doubt, rivals, selection
+from emclean.science import doubt, questions, selection
 from emclean.science.grading import ImageScore, image_score, shown
 from emclean.types import GRADES, Ints, Suggestion, Verdicts
 
@@ -23,10 +22,12 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     judged = judge(job, state, state.round - 1)
     before = questions_until(job, state.round - 1)
     asked = {q.task.image.image_id for q in before if q.task.kind == "image"}
-    mends = mending(job, judged, state.round - 1)
-    pool = _pool(job, judged, asked, dearer(job, state.round - 1), mends)
+    prices = _prices(job, judged, state.round - 1)
+    pool = _pool(job, judged, asked, prices)
     if state.round == 0:
-        return _questions(job, state.round, judged, [Pick(i, at_random=True) for i in _seed(job, pool)]), ""
+        return _questions(
+            job, state.round, judged, [Pick(i, at_random=True) for i in _seed(job, pool)], prices.learnt
+        ), ""
     spending = _spending(job, state)
     cheapest = float(pool.expected_minutes.min(initial=np.inf))
     decision = policies.stop(
@@ -35,7 +36,7 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     if decision.now:
         return [], decision.reason
     chosen = _spend(job, state.round, pool, max(spending.next_round(), cheapest))
-    return _questions(job, state.round, judged, chosen), ""
+    return _questions(job, state.round, judged, chosen, prices.learnt), ""
 
 
 def _seed(job: Job, pool: selection.Pool) -> list[str]:
@@ -60,71 +61,35 @@ def _gain(pool: selection.Pool) -> float | None:
     return float((pool.gain / np.maximum(pool.expected_minutes, 1e-9)).max())
 
 
-def _pool(job: Job, judged: Judged, asked: set[str], factor: float, mends: doubt.Mending) -> selection.Pool:
-    """The questions that may be asked, in numbers; ``factor`` corrects their expected minutes.
+def _pool(job: Job, judged: Judged, asked: set[str], prices: questions.Prices) -> selection.Pool:
+    """The questions that may be asked, in numbers.
 
     One about every image that was never asked about as a whole, and where the strategy mixes both kinds, one
     about the doubtful instances of each.
     """
-    left = [i for i in job.data.ids() if i not in asked]
-    whole = _whole_images(job, judged, left, factor, mends)
-    mixed = job.settings.strategy == "gain" and job.settings.budget.reviews and judged.calibrator is not None
-    return selection.joined(whole, _reviews(job, judged, whole, factor, mends)) if mixed else whole
+    left, strategy = [i for i in job.data.ids() if i not in asked], job.settings.strategy
+    evidences, verdicts = [judged.evidence[i] for i in left], [judged.verdicts[i] for i in left]
+    whole = questions.whole_images(left, evidences, verdicts, prices)
+    whole = questions.ranked_by(strategy, whole, evidences)
+    mixed = strategy == "gain" and job.settings.budget.reviews and judged.calibrator is not None
+    return selection.joined(whole, questions.reviews(whole, verdicts, prices)) if mixed else whole
 
 
-def mending(job: Job, judged: Judged, round_: int) -> doubt.Mending:
-    """What an answer mends for each error expected, by the expert's random images; 1 before there are any."""
+def _prices(job: Job, judged: Judged, round_: int) -> questions.Prices:
+    learnt = experience(job, judged, round_)
+    return questions.Prices(job.cost_model, learnt, dearer(job, round_), job.settings.budget.blind_share)
+
+
+def experience(job: Job, judged: Judged, round_: int) -> doubt.Experience:
+    """What answers brought and took, by the expert's random images; as expected before there are any."""
     expert = expert_labels(job)
     known = [i for i in drawn_at_random(job, round_) if i in judged.held_out and i in expert]
-    return doubt.mending(
+    return doubt.experience(
         [judged.evidence[i].labels for i in known],
         [judged.held_out[i] for i in known],
         [expert[i] for i in known],
         job.cost_model,
     )
-
-
-def _whole_images(
-    job: Job, judged: Judged, ids: Sequence[str], factor: float, mends: doubt.Mending
-) -> selection.Pool:
-    scores = {i: _score(job, judged, i) for i in ids}
-    blind = job.settings.budget.blind_share
-    minutes = [(1 - blind) * scores[i].expected_minutes + blind * scores[i].blank_minutes for i in ids]
-    return selection.Pool(
-        tuple(ids),
-        np.array([scores[i].discrepancy for i in ids]),
-        np.array([scores[i].uncertainty for i in ids]),
-        np.array([len(judged.evidence[i].labels) for i in ids], dtype=np.int64),
-        factor * np.array(minutes),
-        np.array([_features(judged, i) for i in ids]).reshape(-1, FEATURES),
-        rivals.image_scores(job.settings.strategy, [judged.evidence[i] for i in ids]),
-        mends.whole * np.array([doubt.doubts(judged.verdicts[i]).sum() for i in ids]),
-    )
-
-
-def _reviews(
-    job: Job, judged: Judged, whole: selection.Pool, factor: float, mends: doubt.Mending
-) -> selection.Pool:
-    """The reviews that some of these images offer, each with its image's other columns."""
-    offers = [doubt.review(judged.verdicts[i], job.cost_model) for i in whole.image_ids]
-    at = [k for k, offer in enumerate(offers) if offer is not None]
-    some = [offer for offer in offers if offer is not None]
-    return replace(
-        selection.subset(whole, np.array(at, dtype=np.int64)),
-        expected_minutes=factor * np.array([offer.minutes for offer in some]),
-        gain=mends.review * np.array([offer.errors for offer in some]),
-        review=np.ones(len(some), dtype=np.bool_),
-    )
-
-
-FEATURES = 2
-
-
-def _features(judged: Judged, image_id: str) -> tuple[float, float]:
-    """What tells pictures apart for the diversity: how many objects there are, and how large."""
-    boxes = judged.evidence[image_id].reference.above(0.3).boxes
-    side = float(np.median(np.sqrt(area(boxes)))) if len(boxes) else 1.0
-    return float(np.log1p(len(boxes))), float(np.log(side))
 
 
 def _score(job: Job, judged: Judged, image_id: str) -> ImageScore:
@@ -155,7 +120,9 @@ def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[
     return [Pick(i, at_random=True) for i in drawn] + chosen
 
 
-def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[Pick]) -> list[Question]:
+def _questions(
+    job: Job, round_: int, judged: Judged, chosen: Sequence[Pick], learnt: doubt.Experience
+) -> list[Question]:
     """The chosen questions; of those about whole images a share, drawn at random, is blind."""
     draws = job.rng("blind", round_).random(len(chosen))
     return [
@@ -164,6 +131,7 @@ def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[Pick]) ->
             judged,
             pick,
             round_,
+            learnt,
             blind=bool(draws[place] < job.settings.budget.blind_share) and not pick.review,
             value=float(len(chosen) - place),
         )
@@ -171,15 +139,17 @@ def _questions(job: Job, round_: int, judged: Judged, chosen: Sequence[Pick]) ->
     ]
 
 
-def _question(job: Job, judged: Judged, pick: Pick, round_: int, **kind: Any) -> Question:
+def _question(
+    job: Job, judged: Judged, pick: Pick, round_: int, learnt: doubt.Experience, **kind: Any
+) -> Question:
     """One question, with what its answer will probably cost."""
     i, kind = pick.image_id, {**kind, "at_random": pick.at_random, "review": pick.review}
     offer = doubt.review(judged.verdicts[i], job.cost_model) if pick.review else None
     if offer is not None:
-        shown = suggestions(job, judged, i, offer.rows)
-        return make_question(job, i, round_, shown, minutes=offer.minutes, **kind)
+        minutes = learnt.review_time * offer.minutes
+        return make_question(job, i, round_, suggestions(job, judged, i, offer.rows), minutes=minutes, **kind)
     score = _score(job, judged, i)
-    minutes = score.blank_minutes if kind["blind"] else score.expected_minutes
+    minutes = score.blank_minutes if kind["blind"] else learnt.image_time * score.expected_minutes
     return make_question(job, i, round_, suggestions(job, judged, i), minutes=minutes, **kind)
 
 

@@ -6,15 +6,16 @@ images that an expert has answered already.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from emclean.boxes import match
 from emclean.science.correction import LIKELY, correct
-from emclean.science.cost import CostModel
+from emclean.science.cost import CostModel, changes
 from emclean.science.expert import Slips, answer
+from emclean.science.grading import expected_minutes, shown
 from emclean.science.settling import settle
 from emclean.types import GRADES, Floats, Ints, Labels, Settled, Verdicts
 
@@ -29,9 +30,19 @@ BELIEF = 2.0
 
 
 def doubts(verdicts: Verdicts) -> Floats:
-    """The probability ``[K]`` that the likelier version of each instance is wrong, in labels mended."""
+    """The probability ``[K]`` that the likelier version of each instance is wrong.
+
+    Wrong is what leaves a label without an object of its own, or an object without a label, at IoU 0.5: a
+    label that stays where it is has its object whether ``clean`` or ``shifted``, one that goes was
+    ``spurious`` or ``duplicate`` alike.
+    """
     p = verdicts.probability
-    return np.asarray(np.where(verdicts.label >= 0, 1 - p, np.minimum(p, 1 - p)))
+    doubt = np.where(verdicts.label >= 0, 1 - p, np.minimum(p, 1 - p))
+    for alike in (("clean", "shifted"), ("spurious", "duplicate")):
+        columns = [GRADES.index(name) for name in alike]
+        mine = (verdicts.label >= 0) & np.isin(verdicts.grade, columns)
+        doubt[mine] = 1 - verdicts.posterior[mine][:, columns].sum(axis=1)
+    return np.asarray(np.clip(doubt, 0.0, 1.0))
 
 
 class Proposals(NamedTuple):
@@ -87,33 +98,43 @@ def review(verdicts: Verdicts, costs: CostModel) -> Review | None:
 
 
 @dataclass(frozen=True)
-class Mending:
-    """How many label errors an answer mends for each one expected: of a whole image, and of a review.
+class Experience:
+    """What answers brought and took for each unit expected: of whole images and of reviews.
 
-    A whole image also mends what no model sees; a review also finds that the likelier version was right.
+    ``*_errors`` label errors mended: a whole image also mends what no model sees, and a review may find that
+    the likelier version was right. ``*_time`` of the stated cost model's seconds.
     """
 
-    whole: float = 1.0
-    review: float = 1.0
+    image_errors: float = 1.0
+    review_errors: float = 1.0
+    image_time: float = 1.0
+    review_time: float = 1.0
 
 
-def mending(
+def experience(
     labels: Sequence[Labels], verdicts: Sequence[Verdicts], truths: Sequence[Labels], costs: CostModel
-) -> Mending:
+) -> Experience:
     """Learn it from the expert's images: ``labels`` as the crowd drew them, ``verdicts`` by graders that did
     not learn from the image, ``truths`` the expert's answers.
 
-    Images that were drawn at random give an unbiased figure. What a review would have brought is found by
-    letting the answer that is known decide on the instances that it would have asked about.
+    Images that were drawn at random give unbiased figures. What a question would have brought is found by
+    letting the answer that is known reply to it. Each figure is drawn towards 1 by :data:`BELIEF` errors, or
+    as many seconds of drawing.
     """
-    whole, part = np.full(2, BELIEF), np.full(2, BELIEF)
+    image, part = np.zeros((2, 2)), np.zeros((2, 2))  # [errors, seconds] x [real, expected]
     for crowd, said, truth in zip(labels, verdicts, truths, strict=True):
         before = errors(correct(crowd, said, LIKELY).labels, truth)
-        whole += before, float(doubts(said).sum())
+        seconds = 60 * expected_minutes(said, costs)
+        image += [[before, doubts(said).sum()], [whole_image(said, truth, costs), seconds]]
         asked = review(said, costs)
         if asked is not None:
-            part += before - errors(_reviewed(crowd, said, truth, asked.rows), truth), asked.errors
-    return Mending(float(whole[0] / whole[1]), max(float(part[0] / part[1]), 0.0))
+            after, taken = reviewed(crowd, said, truth, asked.rows, costs)
+            part += [[before - errors(after, truth), asked.errors], [taken, 60 * asked.minutes]]
+    belief = np.array([[BELIEF], [BELIEF * costs.draw_s]])
+    (image_errors, image_time), (review_errors, review_time) = (
+        np.maximum((table + belief)[:, 0] / (table + belief)[:, 1], 0.0).tolist() for table in (image, part)
+    )
+    return Experience(image_errors, review_errors, image_time, review_time)
 
 
 def errors(labels: Labels, truth: Labels) -> int:
@@ -123,19 +144,24 @@ def errors(labels: Labels, truth: Labels) -> int:
     return len(labels) + len(truth) - 2 * len(right)
 
 
-def _reviewed(labels: Labels, verdicts: Verdicts, truth: Labels, rows: Ints) -> Labels:
-    """The labels in their likelier version after a review of ``rows`` by somebody who knows the truth."""
-    shown = proposals(verdicts, rows)
-    steady = np.random.default_rng(0)  # without slips nothing is drawn
-    given = answer(truth, shown.labels(), Slips(), steady, np.inf, np.inf, only_shown=True).labels
-    gone = np.setdiff1d(np.arange(len(shown.row)), _confirmed(shown, given))
+def whole_image(verdicts: Verdicts, truth: Labels, costs: CostModel) -> float:
+    """The seconds in which somebody who knows the truth answers for the whole image."""
+    seen = proposals(verdicts, np.flatnonzero(shown(verdicts))).labels()
+    given = answer(truth, seen, Slips(), np.random.default_rng(0), np.inf, np.inf)
+    return costs.seconds(1, changes(seen, given.labels, given.origin))
+
+
+def reviewed(
+    labels: Labels, verdicts: Verdicts, truth: Labels, rows: Ints, costs: CostModel
+) -> tuple[Labels, float]:
+    """The labels in their likelier version after a review of ``rows`` by somebody who knows the truth, and
+    the seconds that it takes."""
+    asked = proposals(verdicts, rows)
+    seen, steady = asked.labels(), np.random.default_rng(0)  # without slips nothing is drawn
+    given = answer(truth, seen, Slips(), steady, np.inf, np.inf, only_shown=True)
+    gone = np.setdiff1d(np.arange(len(seen)), given.origin)
     decided = frozenset(labels.ids[k] for k in verdicts.label[rows] if k >= 0)
-    names = tuple(f"reviewed-{n}" for n in range(len(given)))
-    kept = Labels(given.boxes, given.categories, names)
-    return correct(*settle(labels, verdicts, Settled(kept, decided, shown.boxes[gone])), LIKELY).labels
-
-
-def _confirmed(shown: Proposals, given: Labels) -> Ints:
-    """The proposals that the answer kept, in place or moved."""
-    rows, _ = match(shown.boxes, given.boxes, 0.3)
-    return rows
+    kept = replace(given.labels, ids=tuple(f"reviewed-{n}" for n in range(len(given.labels))))
+    both = settle(labels, verdicts, Settled(kept, decided, asked.boxes[gone]))
+    seconds = costs.seconds(1, changes(seen, given.labels, given.origin))
+    return correct(*both, LIKELY).labels, seconds

@@ -116,28 +116,50 @@ ALIKE = 0.25
 
 
 def gain(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
-    """Questions with the most errors expected to be mended per minute, whole images and reviews mixed.
+    """Questions with the most errors expected to be mended for the minutes, whole images and reviews mixed.
 
-    One question an image. What resembles a chosen question is worth up to :data:`ALIKE` less, by a Gaussian
-    of the distance in features, each scaled by its standard deviation.
+    Greedy for the multiple-choice knapsack problem (Sinha and Zoltners 1979): the steps are to ask about an
+    image at all, and to ask about the whole of it instead of a review, each by its errors per minute. What
+    resembles a chosen question is worth up to :data:`ALIKE` less, by a Gaussian of the distance in features,
+    each scaled by its standard deviation.
     """
     spread = pool.features.std(axis=0) if len(pool) else np.ones(pool.features.shape[1])
     scaled = pool.features / np.where(spread > 0, spread, 1.0)
-    rate = pool.gain / np.maximum(pool.expected_minutes, 1e-9)
-    ids, tie = np.array(pool.image_ids), rng.random(len(pool))
-    like = np.zeros(len(pool))
-    open_: Bools = np.ones(len(pool), dtype=np.bool_)
-    taken: list[int] = []
+    whole, open_ = _first_steps(pool)
+    more, extra = pool.gain.copy(), pool.expected_minutes.copy()  # of each step beyond what it replaces
+    like, tie = np.zeros(len(pool)), rng.random(len(pool))
+    asked: dict[str, int] = {}
     spent = 0.0
-    while (open_ := open_ & (spent + pool.expected_minutes <= minutes)).any():
-        worth = np.where(open_, rate * (1 - ALIKE * like), -1.0)
-        best = int(np.lexsort((tie, worth))[-1])
-        taken.append(best)
-        spent += float(pool.expected_minutes[best])
-        open_ &= ids != ids[best]
+    while (fits := open_ & (spent + extra <= minutes)).any():
+        worth = more / np.maximum(extra, 1e-9) * (1 - ALIKE * like)
+        best = int(np.lexsort((tie, np.where(fits, worth, -1.0)))[-1])
+        asked[pool.image_ids[best]] = best
+        spent += float(extra[best])
+        open_[best] = False
+        if pool.review[best] and whole[best] >= 0:
+            image = whole[best]
+            more[image], extra[image] = more[image] - more[best], max(extra[image] - extra[best], 0.0)
+            open_[image] = more[image] > 0
         if scaled.shape[1]:
             like = np.maximum(like, np.exp(-((scaled - scaled[best]) ** 2).sum(axis=1) / 2))
-    return np.array(taken, dtype=np.int64)
+    return np.array(list(asked.values()), dtype=np.int64)
+
+
+def _first_steps(pool: Pool) -> tuple[Ints, Bools]:
+    """For every review the question about its whole image ``[n]`` or -1; and what may be asked first ``[n]``.
+
+    Of the two that is the one with more gain per minute; a review with less is never asked.
+    """
+    place = {image: k for k, image in enumerate(pool.image_ids) if not pool.review[k]}
+    whole = np.array([place.get(image, -1) for image in pool.image_ids], dtype=np.int64)
+    whole[~pool.review] = -1
+    rate = pool.gain / np.maximum(pool.expected_minutes, 1e-9)
+    paired = np.flatnonzero(whole >= 0)
+    first = rate[paired] > rate[whole[paired]]
+    open_ = np.ones(len(pool), dtype=np.bool_)
+    open_[paired[~first]] = False
+    open_[whole[paired[first]]] = False
+    return whole, open_
 
 
 def _rival(name: str) -> Strategy:

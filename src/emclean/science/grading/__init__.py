@@ -3,7 +3,7 @@
 from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import Features, features
 from emclean.science.grading.grade import Grader, grade
-from emclean.science.grading.images import ImageScore, image_score, shown
+from emclean.science.grading.images import ImageScore, expected_minutes, image_score, shown
 from emclean.science.grading.rules import Rules
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Grader",
     "ImageScore",
     "Rules",
+    "expected_minutes",
     "features",
     "grade",
     "image_score",

@@ -58,8 +58,8 @@ def shown(verdicts: Verdicts) -> Bools:
     return np.asarray(~gone & ((kind != "missed") | likely))
 
 
-def _seconds(verdicts: Verdicts, costs: CostModel) -> float:
-    """Expected seconds to mend what is shown: to confirm it where it is right, to move or delete it where it
+def expected_minutes(verdicts: Verdicts, costs: CostModel) -> float:
+    """Expected minutes to mend what is shown: to confirm it where it is right, to move or delete it where it
     is wrong, and to draw what is not shown."""
     p, visible = verdicts.probability, shown(verdicts)
     missed = verdicts.grade == GRADES.index("missed")
@@ -68,7 +68,7 @@ def _seconds(verdicts: Verdicts, costs: CostModel) -> float:
     wrong = np.where(missed, costs.verify_s, costs.move_s)
     seen = boxes * (p * costs.verify_s + (1 - p) * wrong)
     unseen = np.where(missed, p, 1 - p) * costs.draw_s
-    return costs.open_s + float(np.where(visible, seen, unseen).sum())
+    return (costs.open_s + float(np.where(visible, seen, unseen).sum())) / 60
 
 
 def image_score(evidence: Evidence, verdicts: Verdicts, model: CostModel | None = None) -> ImageScore:
@@ -81,9 +81,7 @@ def image_score(evidence: Evidence, verdicts: Verdicts, model: CostModel | None 
     wrong = n - count["clean"] + count["missed"]
     added = count["missed"] + merged * count["merged"]
     boxes = n - count["spurious"] - count["duplicate"] - count["merged"] + added
-    seconds = _seconds(verdicts, costs)
+    minutes = expected_minutes(verdicts, costs)
     total = max(n + count["missed"], 1e-9)
     blank = costs.full(1, boxes)
-    return ImageScore(
-        wrong, min(wrong / total, 1.0), _entropy(evidence.reference), boxes, seconds / 60, blank
-    )
+    return ImageScore(wrong, min(wrong / total, 1.0), _entropy(evidence.reference), boxes, minutes, blank)
