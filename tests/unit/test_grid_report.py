@@ -62,6 +62,14 @@ def test_points_are_means_with_standard_errors_of_what_is_known():
     assert all(p.method != "truth" for p in mean)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages whose pictures are empty: drawing is tried above, and takes the time."""
+    for name in ("heat_map", "rate_curves"):
+        monkeypatch.setattr(grid_plots, name, lambda *given, theme: b"")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_shows_the_pictures_and_lists_what_failed():
     page = render(GridData("g", "finished", [*CELLS, FAILED]))
     assert page.count("<figure>") == 4
@@ -69,9 +77,8 @@ def test_the_page_shows_the_pictures_and_lists_what_failed():
     assert "no &lt;labels&gt;" in page
 
 
-def test_a_grid_without_any_result_has_a_page(monkeypatch):
-    for name in ("heat_map", "rate_curves"):  # that they can draw nothing is tried above
-        monkeypatch.setattr(grid_plots, name, lambda *given, theme: b"")
+@pytest.mark.usefixtures("undrawn")
+def test_a_grid_without_any_result_has_a_page():
     assert "Failed (1)" in render(GridData("g", "failed", [FAILED]))
 
 
