@@ -29,7 +29,8 @@ KILLS = 10
 INLINE = ("compute=inline", "serve=false")
 LONGER = "detector={steps: 4, final_steps: 60, eval_every: 10, batch: 2, crop: 128, patience: 0}"
 """Training that takes seconds, so that a kill can fall into it."""
-TWO_ROUNDS = "budget={rounds: 2, seed_images: 4, share_of_full: 0.9}"
+TWO_ROUNDS = ("budget={rounds: 2, seed_images: 4, share_of_full: 0.9}", "strategy=gain")
+"""Whole images and reviews of some instances are asked about."""
 
 IMPORT = "/import"
 PULL = "was_cancelled"
@@ -140,11 +141,11 @@ def wait_for(there: Callable[[], bool], job: "subprocess.Popen[bytes]") -> None:
 
 def test_ten_kills_change_nothing(tmp_path, label_studio):
     assert len(MOMENTS) == KILLS
-    calm = Program(tmp_path / "calm", *SMALL, *INLINE, *at(label_studio), TWO_ROUNDS)
+    calm = Program(tmp_path / "calm", *SMALL, *INLINE, *at(label_studio), *TWO_ROUNDS)
     assert calm.run("run=calm") == 0, calm.said()
 
     proxy = KillingProxy(label_studio.url)
-    torn = Program(tmp_path / "torn", *SMALL, *INLINE, *at(label_studio, proxy.url), TWO_ROUNDS)
+    torn = Program(tmp_path / "torn", *SMALL, *INLINE, *at(label_studio, proxy.url), *TWO_ROUNDS)
     killer = Killer(torn, "torn", proxy)
     try:
         for moment in MOMENTS:
@@ -166,6 +167,7 @@ def test_ten_kills_change_nothing(tmp_path, label_studio):
     keys = Counter(task["data"]["key"] for task in tasks)
     assert max(keys.values()) == 1, f"doubled: {keys.most_common(3)}"
     assert [len(task["annotations"]) for task in tasks] == [1] * len(tasks)
+    assert {task["data"]["kind"] for task in tasks} == {"image", "review"}
     taken = Tables(str(torn.workspace / "tables")).read("answers").to_pylist()
     assert {row["annotation_id"] for row in taken} == {t["annotations"][0]["id"] for t in tasks}
     assert len(taken) == len(tasks)

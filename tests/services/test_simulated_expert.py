@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import question
@@ -82,6 +83,19 @@ def test_it_answers_all_tasks_as_the_truth_says(label_studio, truth, tmp_path, c
     assert [row["seconds"] for row in rows] == [5 + 14 + 2 + 2, 5 + 28, 5 + 14 + 2 + 2, 5 + 28]
     pulled = service.pull([tasks[1].key]).answers[0]
     assert pulled.lead_time_s == 33
+    service.close()
+
+
+def test_in_a_review_it_decides_the_suggestions_and_draws_nothing(label_studio, truth):
+    title = "simulated review"
+    service = label_studio.service(title)
+    whole, review = question(f"whole/{0:016x}/1"), replace(question(f"review/{1:016x}/1"), kind="review")
+    service.push([whole, review])
+    assert main(command(label_studio, truth, title)) == 0
+    got = answers_of(service, [whole, review])
+    first, second = (20.0, 30.0, 80.0, 90.0), (120.0, 150.0, 160.0, 200.0)
+    assert got[whole.key] == [(first, "deposit", "s#1"), (second, "deposit", "")]
+    assert got[review.key] == [(first, "deposit", "s#1")]
     service.close()
 
 
