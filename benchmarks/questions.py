@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.error_finding import Cache, Case, bccd_cases, emps_cases
+from benchmarks.cases import Cache, Case, bccd_cases, emps_cases
 from emclean.science import calibration, doubt, questions
 from emclean.science.correction import LIKELY, correct
 from emclean.science.cost import CostModel

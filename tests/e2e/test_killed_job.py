@@ -17,7 +17,7 @@ from killing_proxy import KillingProxy
 
 from emclean import services
 from emclean.loop.publishing import registered_name
-from emclean.stores import labels as label_events
+from emclean.stores import label_view
 from emclean.stores.label_studio import LabelStudioClient, read_token, server
 from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tables import Tables
@@ -57,7 +57,7 @@ that wait for a call come first, so that no random moment can lie behind them.""
 def final_labels(workspace: Path, run: str) -> dict[str, list[list[float]]]:
     """The boxes of every image as they stand at the end, in a fixed order."""
     table = Tables(str(workspace / "tables")).read("labels", where={"run": run})
-    current = label_events.current(table, ("deposit",))
+    current = label_view.current(table, ("deposit",))
     return {image: sorted(labels.boxes.tolist()) for image, labels in current.items()}
 
 

@@ -14,6 +14,7 @@ from emclean.loop.ingest import Ingested
 from emclean.loop.job import Job, Parts, RunData
 from emclean.loop.spending import dearer, full_minutes, spent, spent_until
 from emclean.loop.states import RunState
+from emclean.stores import label_view
 from emclean.stores import labels as label_events
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.tables import Tables
@@ -188,7 +189,7 @@ def test_a_part_of_a_merged_label_descends_from_it(job):
     assert by_box[10.0, 10.0]["instance_id"] == "crowd-a"
     assert by_box[21.0, 10.0]["parent_id"] == "crowd-a"
     assert by_box[60.0, 60.0]["parent_id"] is None
-    told = label_events.lineage(table, by_box[21.0, 10.0]["instance_id"], "a")
+    told = label_view.lineage(table, by_box[21.0, 10.0]["instance_id"], "a")
     assert (told[0]["instance_id"], told[0]["source"]) == ("crowd-a", "crowd")
     # the label itself may be gone when the answer is edited; its parts still descend from it
     job.parts.service.edit(given.annotation_id, [])
@@ -197,7 +198,7 @@ def test_a_part_of_a_merged_label_descends_from_it(job):
     asking.pull(job, 0)
     (label,) = expert_labels(job)["a"].ids
     events = job.parts.tables.read("labels")
-    assert {r["source"] for r in label_events.lineage(events, label, "a")} == {"crowd", "expert"}
+    assert {r["source"] for r in label_view.lineage(events, label, "a")} == {"crowd", "expert"}
 
 
 def test_a_label_whose_own_name_looks_like_a_part_is_itself():

@@ -10,6 +10,7 @@ import pytest
 from emclean import cli
 from emclean.errors import DataError
 from emclean.loop.export import export_run, write_coco
+from emclean.stores import label_view
 from emclean.stores import labels as label_events
 from emclean.stores.formats import read_labels
 from emclean.stores.tables import Tables
@@ -56,7 +57,7 @@ def annotations(file):
 def test_what_is_read_back_is_what_stands(tables, tmp_path):
     file = write_coco(tables, "run", RECORDS, CATEGORIES, tmp_path / "new" / "labels.json")
     back = read_labels(str(file))
-    standing = label_events.current(tables.read("labels", where={"run": "run"}), CATEGORIES)
+    standing = label_view.current(tables.read("labels", where={"run": "run"}), CATEGORIES)
     assert back.categories == CATEGORIES
     assert back.set_aside == ()
     assert set(back.labels) == {"a.png", "b.png", "c.png"}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emclean.errors import LabelError
+from emclean.stores import label_view
 from emclean.stores import labels as events
 from emclean.stores.schemas import LABELS
 from emclean.stores.tables import Tables, conform
@@ -72,14 +73,14 @@ def test_crowd_labels_stand_as_they_came(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
     for _ in range(2):
         tables.append("labels", events.crowd_events(crowd, NAMES, "run", AT))
-    view = events.current(tables.read("labels"), NAMES)
+    view = label_view.current(tables.read("labels"), NAMES)
     assert sorted(view) == ["a", "c"]
     assert view["a"].ids == ("c0", "c1")
     assert view["a"].annotators == ("ann", "ann")
     np.testing.assert_array_equal(view["a"].boxes, crowd["a"].boxes)
     assert view["a"].categories.tolist() == [1, 1]
     assert events.crowd_events({}, NAMES, "run", AT).num_rows == 0
-    assert events.current(LABELS.schema.empty_table(), NAMES) == {}
+    assert label_view.current(LABELS.schema.empty_table(), NAMES) == {}
 
 
 BOX = st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 20)] * 2).map(
@@ -115,7 +116,7 @@ def test_the_view_equals_a_naive_replay(history: list[tuple], shuffle: object) -
         }
         rows.append({**row, "event": "deleted" if gone else "moved", "at": AT, "round": 0, "seq": i})
     shuffle.shuffle(rows)  # stored order means nothing, seq does
-    view = events.current(conform(LABELS, rows), NAMES)
+    view = label_view.current(conform(LABELS, rows), NAMES)
     assert {k: sorted(v.values()) for k, v in naive.items()} == {k: as_set(v) for k, v in view.items()}
     assert {k: set(v) for k, v in naive.items()} == {k: set(v.ids) for k, v in view.items()}
 
@@ -134,14 +135,14 @@ def test_the_view_becomes_exactly_the_answer_and_repeating_changes_nothing(
     table = start(labels(*crowd))
     for said in (answer(*first), answer(*second, at="2026-02-01T00:00:09Z")):
         for _ in range(2):
-            now = events.current(table, NAMES).get("img", Labels.empty())
+            now = label_view.current(table, NAMES).get("img", Labels.empty())
             before = table.num_rows
             table = applied(table, ask(now, said, shown))
-            view = events.current(table, NAMES)["img"]
+            view = label_view.current(table, NAMES)["img"]
             expected = sorted((*box.box, box.category) for box in said.boxes)
             assert as_set(view) == expected
         assert table.num_rows == before
-    assert events.expert_images(table) == {"img"}
+    assert label_view.expert_images(table) == {"img"}
 
 
 def test_each_kind_of_change_is_named() -> None:
@@ -170,18 +171,18 @@ def test_a_split_box_names_its_parent() -> None:
     assert by_event["added"]["parent_id"] == "c0"
     table = applied(start(now), rows)
     born = by_event["added"]["instance_id"]
-    assert [row["event"] for row in events.lineage(table, born, "img")] == ["added", "added", "moved"]
-    assert events.lineage(table, "nobody") == []
+    assert [row["event"] for row in label_view.lineage(table, born, "img")] == ["added", "added", "moved"]
+    assert label_view.lineage(table, "nobody") == []
 
 
 def test_skipped_says_nothing_and_empty_says_no_objects() -> None:
     now = labels((0, 0, 10, 10))
     assert ask(now, answer(skipped=True)) == []
     table = applied(start(now), ask(now, answer()))
-    assert len(events.current(table, NAMES)["img"]) == 0
+    assert len(label_view.current(table, NAMES)["img"]) == 0
     bare = table_of(ask(Labels.empty(), answer()))
-    assert events.expert_images(bare) == {"img"}
-    assert len(events.current(bare, NAMES)["img"]) == 0
+    assert label_view.expert_images(bare) == {"img"}
+    assert len(label_view.current(bare, NAMES)["img"]) == 0
 
 
 def test_an_answer_with_an_unknown_category_is_refused() -> None:
@@ -189,7 +190,7 @@ def test_an_answer_with_an_unknown_category_is_refused() -> None:
         ask(Labels.empty(), answer(((0, 0, 1, 1), "odd")))
     assert "annotation 7" in str(caught.value)
     with pytest.raises(LabelError, match="unknown category 'vesicle'"):
-        events.current(
+        label_view.current(
             events.crowd_events({"i": labels((0, 0, 1, 1), category=1)}, NAMES, "r", AT), ("deposit",)
         )
     with pytest.raises(LabelError, match="category 3"):
@@ -234,21 +235,21 @@ def test_automatic_corrections_become_events() -> None:
         ("c1/0", "added", "merged", "c1"),
     ]
     table = applied(start(crowd), rows)
-    view = events.current(table, NAMES)["img"]
+    view = label_view.current(table, NAMES)["img"]
     assert as_set(view) == [(1.0, 2.0, 3.0, 4.5, "deposit"), (5.0, 5.0, 6.0, 6.0, "vesicle")]
     assert corrected(view, wanted) == []
-    assert events.expert_images(table) == set()
-    assert [row["instance_id"] for row in events.lineage(table, "c1/0")] == ["c1", "c1", "c1/0"]
+    assert label_view.expert_images(table) == set()
+    assert [row["instance_id"] for row in label_view.lineage(table, "c1/0")] == ["c1", "c1", "c1/0"]
 
 
 def test_a_correction_that_is_not_wanted_any_more_is_taken_back() -> None:
     crowd = labels((0, 0, 9, 9), (1, 1, 3, 4))
     table = applied(start(crowd), corrected(crowd, crowd.take([0])))
-    view = events.current(table, NAMES)["img"]
+    view = label_view.current(table, NAMES)["img"]
     assert view.ids == ("c0",)
     (back,) = rows = corrected(view, crowd, round_=3)
     assert (back["event"], back["reason"]) == ("added", "an earlier correction is no longer safe")
-    assert as_set(events.current(applied(table, rows), NAMES)["img"]) == as_set(crowd)
+    assert as_set(label_view.current(applied(table, rows), NAMES)["img"]) == as_set(crowd)
 
 
 def test_the_view_of_many_events_is_quick() -> None:
@@ -257,5 +258,5 @@ def test_the_view_of_many_events_is_quick() -> None:
     crowd = {f"{i:016x}": Labels(boxes, np.zeros(100)) for i in range(n // 100)}
     table = events.crowd_events(crowd, NAMES, "run", AT)
     began = datetime.now(UTC)
-    assert len(events.current(table, NAMES)) == n // 100
+    assert len(label_view.current(table, NAMES)) == n // 100
     assert (datetime.now(UTC) - began).total_seconds() < 1.0, "a row must cost microseconds"

@@ -13,6 +13,7 @@ from emclean.errors import LabelServiceError
 from emclean.loop.job import Job
 from emclean.loop.states import RunState, write_atomically
 from emclean.science import expert
+from emclean.stores import label_view
 from emclean.stores import labels as label_events
 from emclean.types import Answer, AnsweredBox, Ints, Labels, Pull, Suggestion, TaskSpec
 
@@ -176,7 +177,7 @@ def _known_versions(job: Job) -> set[tuple[str, int, str]]:
 def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence[Answer]) -> None:
     categories = job.data.categories
     table = job.parts.tables.read("labels", where={"run": job.run})
-    standing = label_events.current(table, categories)
+    standing = label_view.current(table, categories)
     events: list[dict[str, Any]] = []
     for image_id, answer in sorted(label_events.untaken(table, answers).items()):
         task = questions[answer.key].task
@@ -185,7 +186,7 @@ def _write_events(job: Job, questions: Mapping[str, Question], answers: Sequence
             image_id,
             standing.get(image_id, Labels.empty()),
             answer,
-            instances=_instances(shown, label_events.instance_ids(table, image_id)),
+            instances=_instances(shown, label_view.instance_ids(table, image_id)),
             categories=categories,
             round_=round_number(answer.key),
             run=job.run,

@@ -16,7 +16,7 @@ from emclean.loop.states import RunState
 from emclean.science import calibration, consensus, correction
 from emclean.science.grading import Evidence, grade
 from emclean.science.settling import settle
-from emclean.stores import labels as label_events
+from emclean.stores import label_view
 from emclean.types import Grade, Labels, Predictions, Settled, Target, Verdicts
 
 FOLDS = 2
@@ -68,8 +68,8 @@ def _said(job: Job) -> _Said:
 
     def read() -> _Said:
         table, names = job.parts.tables.read("labels", where={"run": job.run}), job.data.categories
-        answered = label_events.expert_images(table)
-        return _Said(label_events.current(table, names), answered, label_events.settled(table, names))
+        answered = label_view.expert_images(table)
+        return _Said(label_view.current(table, names), answered, label_view.settled(table, names))
 
     return job.remembered("labels", job.parts.tables.version("labels"), read)
 

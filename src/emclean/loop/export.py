@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from emclean.errors import DataError
-from emclean.stores import labels as label_events
+from emclean.stores import label_view
 from emclean.stores.formats import coco
 from emclean.stores.tables import Tables
 from emclean.types import ImageRecord, Labels
@@ -43,7 +43,7 @@ def write_coco(
     name = _naming(table)
     export = coco.Export(
         images=sorted(records, key=lambda record: record.name),
-        labels={i: _named(i, own, name) for i, own in label_events.current(table, categories).items()},
+        labels={i: _named(i, own, name) for i, own in label_view.current(table, categories).items()},
         categories=categories,
         lineage=_lineage(table, name),
         label_revision=str(version),
@@ -84,5 +84,5 @@ def _lineage(table: pa.Table, name: Naming) -> dict[str, coco.Lineage]:
             reason=row["reason"],
             parent=name(row["image_id"], row["parent_id"]) if row["parent_id"] else "",
         )
-        for row in label_events.standing(table).to_pylist()
+        for row in label_view.standing(table).to_pylist()
     }

@@ -1,4 +1,4 @@
-"""Labels as events: how crowd, automatic corrections and experts' answers are written, and how labels stand.
+"""Labels as events: how crowd, automatic corrections and experts' answers are written.
 
 An event holds the full state of its instance after it, so the last event of an instance, by ``seq``, is
 how it stands. Event ids are made from what caused the event: the same cause twice is one event.
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from emclean import boxes as geometry
 from emclean.errors import LabelError
 from emclean.stores.schemas import LABELS
-from emclean.types import Answer, AnsweredBox, Ints, Labels, Settled
+from emclean.types import Answer, AnsweredBox, Ints, Labels
 
 Row = dict[str, Any]
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -26,7 +26,7 @@ WHOLE_IMAGE = ""
 SOME_INSTANCES = "*"
 """The instance id of the event that says: an expert decided on some instances of this image."""
 
-_SAYINGS = pa.array([WHOLE_IMAGE, SOME_INSTANCES])
+SAYINGS = pa.array([WHOLE_IMAGE, SOME_INSTANCES])
 """Instance ids of events that speak of no instance."""
 
 SAME_OBJECT_IOU = 0.5
@@ -259,7 +259,7 @@ def untaken(table: pa.Table, answers: Iterable[Answer]) -> dict[str, Answer]:
     Only these may go to ``expert_events``: an older answer would undo what came after it. An answer that was
     withdrawn after it was taken in stays in force until somebody answers again.
     """
-    expert = table.filter(pc.is_in(table["instance_id"], value_set=_SAYINGS))
+    expert = table.filter(pc.is_in(table["instance_id"], value_set=SAYINGS))
     columns = (expert[name].to_pylist() for name in ("image_id", "at", "annotation_id"))
     rests: dict[str, tuple[datetime, int]] = {}
     for image, at, annotation in zip(*columns, strict=True):
@@ -291,110 +291,6 @@ def when(text: str) -> datetime:
     except ValueError:
         raise LabelError(f"'{text}' is not an ISO 8601 time", "answer", "Check the label service.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def standing(table: pa.Table) -> pa.Table:
-    """The last event of every instance that is not deleted, in order of first appearance.
-
-    Give the events of one run: two runs may label the same images.
-    """
-    objects = table.filter(pc.invert(pc.is_in(table["instance_id"], value_set=_SAYINGS)))
-    if not objects.num_rows:
-        return objects
-    objects = objects.take(pc.sort_indices(objects["seq"])).combine_chunks()
-    image, instance = _codes(objects["image_id"]), _codes(objects["instance_id"])
-    code = image * (instance.max() + 1) + instance  # [rows], one number per instance of an image
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    last = np.zeros(len(first), dtype=np.int64)
-    np.maximum.at(last, inverse, np.arange(len(code)))
-    order = np.lexsort((first, image[first]))
-    kept = last[order]
-    alive = np.asarray(pc.not_equal(objects["event"], "deleted"))[kept]
-    return objects.take(pa.array(kept[alive]))
-
-
-def current(table: pa.Table, categories: Sequence[str]) -> dict[str, Labels]:
-    """How the labels of each image stand; images whose labels are all gone are there, empty.
-
-    ``annotators`` names who drew or last confirmed each box. Give the events of one run.
-    """
-    view = {image: Labels.empty() for image in pc.unique(table["image_id"]).to_pylist()}
-    alive = standing(table)
-    if not alive.num_rows:
-        return view
-    image = alive["image_id"].combine_chunks().dictionary_encode()
-    starts = np.append(np.flatnonzero(np.diff(np.asarray(image.indices), prepend=-1)), alive.num_rows)
-    boxes = np.stack([np.asarray(alive[corner]) for corner in CORNERS], axis=1)  # [N,4]
-    indices = _indices(alive["category"], categories)
-    ids, who = tuple(alive["instance_id"].to_pylist()), tuple(alive["annotator"].to_pylist())
-    for name, a, b in zip(image.dictionary.to_pylist(), starts[:-1], starts[1:], strict=True):
-        view[name] = Labels(boxes[a:b], indices[a:b], ids[a:b], who[a:b])
-    return view
-
-
-def expert_images(table: pa.Table) -> set[str]:
-    """The images for which an expert answered, also where the answer was: no objects."""
-    whole = pc.equal(table["instance_id"], WHOLE_IMAGE)
-    expert = pc.equal(table["source"], "expert")
-    return set(table.filter(pc.and_(whole, expert))["image_id"].to_pylist())
-
-
-def instance_ids(table: pa.Table, image_id: str) -> set[str]:
-    """Every instance that the image ever had, also the deleted ones."""
-    of_image = table.filter(pc.equal(table["image_id"], image_id))
-    return set(of_image["instance_id"].to_pylist()) - set(_SAYINGS.to_pylist())
-
-
-def settled(table: pa.Table, categories: Sequence[str]) -> dict[str, Settled]:
-    """What experts decided in the images that they reviewed in part and did not answer as a whole."""
-    marked = pc.equal(table["instance_id"], SOME_INSTANCES)
-    images = set(table.filter(marked)["image_id"].to_pylist()) - expert_images(table)
-    if not images:
-        return {}
-    about = table.filter(pc.is_in(table["image_id"], value_set=pa.array(sorted(images))))
-    view = current(about, categories)
-    said: dict[str, dict[str, Row]] = {image: {} for image in images}
-    for row in about.filter(pc.equal(about["source"], "expert")).sort_by("seq").to_pylist():
-        if row["instance_id"] not in _SAYINGS.to_pylist():
-            said[row["image_id"]][row["instance_id"]] = row
-    return {image: _settled(view[image], rows) for image, rows in said.items()}
-
-
-def _settled(labels: Labels, said: Mapping[str, Row]) -> Settled:
-    kept = labels.take([place for place, name in enumerate(labels.ids) if name in said])
-    gone = [[row[corner] for corner in CORNERS] for row in said.values() if row["event"] == "deleted"]
-    return Settled(kept, frozenset(said), np.array(gone, dtype=np.float64).reshape(-1, 4))
-
-
-def lineage(table: pa.Table, instance_id: str, image_id: str | None = None) -> list[Row]:
-    """Every event of an instance and of the instances it came from, oldest first."""
-    if image_id is not None:
-        table = table.filter(pc.equal(table["image_id"], image_id))
-    wanted, done = {instance_id}, set[str]()
-    events: list[Row] = []
-    while wanted - done:
-        name = min(wanted - done)
-        done.add(name)
-        found = table.filter(pc.equal(table["instance_id"], name)).to_pylist()
-        events += found
-        wanted |= {row["parent_id"] for row in found if row["parent_id"]}
-    return sorted(events, key=lambda row: int(row["seq"]))
-
-
-def _codes(column: pa.ChunkedArray) -> Ints:
-    return np.asarray(column.combine_chunks().dictionary_encode().indices, dtype=np.int64)
-
-
-def _indices(column: pa.ChunkedArray, categories: Sequence[str]) -> Ints:
-    found = pc.index_in(column, value_set=pa.array(list(categories), pa.string()))
-    if found.null_count:
-        odd = pc.unique(column.filter(pc.is_null(found))).to_pylist()
-        raise LabelError(
-            f"unknown category {', '.join(map(repr, odd))}",
-            "table 'labels'",
-            f"Known: {', '.join(categories)}.",
-        )
-    return np.asarray(found, dtype=np.int64)
 
 
 def _name(category: Any, categories: Sequence[str], where: str) -> str | None:

@@ -1,0 +1,212 @@
+"""Labels to judge, with the truth and with what detectors see: the cases of several benchmarks.
+
+``emps``: train truth with planted noise, and the predictions of the shipped detector, which never saw a label
+of it. ``bccd``: its real errors against the re-annotation, and the predictions of two detectors, each
+trained on the original labels of one half and asked about the other. Everything computed is kept in a cache.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emclean.boxes import from_xywh
+from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
+from emclean.models.predict import predict
+from emclean.models.spec import SHIPPED
+from emclean.science.finding import Faults, planted_faults, true_faults
+from emclean.science.grading import Evidence
+from emclean.science.noise import PRESETS, NoiseRates, plant
+from emclean.types import Labels, Predictions, Target
+
+EXPERT = (5, 20)
+NOISE = {
+    **PRESETS,
+    "mixed": NoiseRates(missed=0.2, shifted=0.25, shift_sigma=0.25, merged=0.2, spurious=0.15, duplicate=0.1),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures of one set with the labels to be judged (or to be spoilt), and the truth."""
+
+    name: str
+    pictures: tuple[Path, ...]
+    sizes: tuple[tuple[int, int], ...]
+    labels: tuple[Labels, ...]
+    truths: tuple[Labels, ...]
+
+
+def read(home: Path, labels: str, truth: str) -> Part:
+    """A COCO file of labels and one of the truth of the same pictures, matched by file name."""
+    of = {name: boxes(home / f"{name}.coco.json") for name in (labels, truth)}
+    images = json.loads((home / f"{truth}.coco.json").read_text())["images"]
+    names = [image["file_name"] for image in images]
+    return Part(
+        home.name,
+        tuple(home / "images" / name for name in names),
+        tuple((image["width"], image["height"]) for image in images),
+        tuple(of[labels].get(name, Labels.empty()) for name in names),
+        tuple(of[truth].get(name, Labels.empty()) for name in names),
+    )
+
+
+def boxes(path: Path) -> dict[str, Labels]:
+    """The labels of every picture of a COCO file, by file name."""
+    coco = json.loads(path.read_text())
+    order = {c["id"]: i for i, c in enumerate(sorted(coco["categories"], key=lambda c: c["name"]))}
+    rows: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
+    for row in coco["annotations"]:
+        rows[row["image_id"]].append(row)
+    return {
+        image["file_name"]: Labels(
+            from_xywh([r["bbox"] for r in rows[image["id"]]]),
+            np.array([order[r["category_id"]] for r in rows[image["id"]]], dtype=np.int64),
+        )
+        for image in coco["images"]
+    }
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Results as JSON files named by a digest of everything they follow from."""
+
+    folder: Path
+
+    def get(self, key: object, make: Callable[[], Any]) -> Any:
+        """What is stored under ``key``, or what ``make`` makes of it now."""
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        path = self.folder / f"{digest}.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(make()))
+            draft.replace(path)
+        return json.loads(path.read_text())
+
+
+def digest_of(*paths: Path) -> str:
+    """A digest of the contents of files."""
+    sha = hashlib.sha256()
+    for path in paths:
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:24]
+
+
+def digest_of_arrays(*values: Any) -> str:
+    """A digest of labels or predictions."""
+    sha = hashlib.sha256()
+    for value in values:
+        for name in ("boxes", "categories", "scores"):
+            sha.update(np.ascontiguousarray(getattr(value, name, np.zeros(0))).tobytes())
+        sha.update(b"|")
+    return sha.hexdigest()[:24]
+
+
+def grey(path: Path) -> Any:
+    """A picture as grey levels."""
+    return np.asarray(Image.open(path).convert("L"))
+
+
+def to_rows(found: Predictions) -> list[Any]:
+    """Predictions as lists."""
+    return [found.boxes.tolist(), found.categories.tolist(), found.scores.tolist()]
+
+
+def from_rows(rows: Sequence[Any]) -> Predictions:
+    """Predictions from lists."""
+    return Predictions(np.array(rows[0]).reshape(-1, 4), np.array(rows[1], np.int64), np.array(rows[2]))
+
+
+def shipped(part: Part, scales: tuple[float, ...]) -> list[Any]:
+    """What the shipped detector finds in each picture."""
+    return [to_rows(p) for p in predict(load("pretrained"), map(grey, part.pictures), scales)]
+
+
+def crossfit(part: Part, steps: int, scale: float, folder: Path) -> list[Any]:
+    """What two detectors find, each trained on the labels of half the pictures and asked about the other."""
+    fold = np.random.default_rng(0).permutation(np.arange(len(part.pictures)) % 2)
+    arrays = [folder / f"{part.name}-{path.stem}.npy" for path in part.pictures]
+    for path, array in zip(part.pictures, arrays, strict=True):
+        np.save(array, grey(path))
+    n = 1 + max(int(x.categories.max(initial=0)) for x in part.labels)
+    found: dict[int, list[Any]] = {}
+    for k in (0, 1):
+        train, rest = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        out = folder / f"{part.name}-fold-{k}"
+        job = FitJob(
+            DetectorSpec("compact", n, scales=(scale,)),
+            tuple(str(arrays[i]) for i in train),
+            tuple(Target.of(part.labels[i]) for i in train),
+            schedule=Schedule(steps, crop=128, eval_every=steps),
+            seed=k,
+            out=str(out),
+        )
+        detector = load(fit(job, LocalHooks(out)).weights)
+        answers = predict(detector, (grey(part.pictures[i]) for i in rest))
+        found.update(zip(rest.tolist(), map(to_rows, answers), strict=True))
+    return [found[i] for i in range(len(part.pictures))]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set with labels to judge: evidence, what is wrong, and the truth, of every image; the seed."""
+
+    evidences: tuple[Evidence, ...]
+    faults: tuple[Faults, ...]
+    truths: tuple[Labels, ...]
+    seed: int
+
+    def expert(self) -> list[int]:
+        """The images whose truth is known, at most 20 and at most a third."""
+        most = min(max(EXPERT), len(self.truths) // 3)
+        return np.random.default_rng([self.seed, 99]).permutation(len(self.truths))[:most].tolist()
+
+    def judged(self) -> list[int]:
+        """All others, by which every method is measured."""
+        return sorted(set(range(len(self.truths))) - set(self.expert()))
+
+
+def evidence_of(part: Part, found: Sequence[Predictions], labels: Sequence[Labels]) -> tuple[Evidence, ...]:
+    """Labels and predictions of every picture; one model stands for all three."""
+    rows = zip(labels, found, part.sizes, strict=True)
+    return tuple(Evidence(x, None, None, p, width, height) for x, p, (width, height) in rows)
+
+
+def spoilt(part: Part, found: Sequence[Predictions], rates: NoiseRates, seed: int) -> Case:
+    """The truth with planted errors."""
+    rng = np.random.default_rng(seed)
+    sizes = zip(part.truths, part.sizes, strict=True)
+    noisy = [plant(truth, width, height, rates, 1, rng) for truth, (width, height) in sizes]
+    faults = tuple(planted_faults(n, t) for n, t in zip(noisy, part.truths, strict=True))
+    return Case(evidence_of(part, found, [n.labels for n in noisy]), faults, part.truths, seed)
+
+
+def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
+    """The labels as they are; the seed draws the expert's images."""
+    faults = tuple(true_faults(x, t) for x, t in zip(part.labels, part.truths, strict=True))
+    return Case(evidence_of(part, found, part.labels), faults, part.truths, seed)
+
+
+def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
+    """The ``emps`` train part with errors planted, seen by the shipped detector."""
+    emps = read(data / "emps", "train.truth", "train.truth")
+    key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
+    found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
+    return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
+
+
+def bccd_cases(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
+    """All of ``bccd`` with its own errors, seen by detectors of ``steps`` training steps."""
+    bccd = read(data / "bccd", "crowd", "truth")
+    key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    answers = [from_rows(r) for r in cache.get(key, partial(crossfit, bccd, steps, 0.25, cache.folder))]
+    return [real(bccd, answers, seed) for seed in seeds]
