@@ -33,7 +33,7 @@ def judged(seed: int):
     return one, grade(one.evidence)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 8))
 def test_what_an_expert_decided_stands_whatever_the_grader_says(seed, n):
     one, verdicts = judged(seed)

@@ -16,7 +16,8 @@ def comparison(
     """
     parts = []
     for blind, words in ((True, "without suggestions"), (False, "with suggestions")):
-        mine = [q.task for q in questions if q.task.blind == blind and _answered(q, answers)]
+        whole = [q for q in questions if q.task.kind == "image"]
+        mine = [q.task for q in whole if q.task.blind == blind and _answered(q, answers)]
         said = sum(len(answers[task.key].boxes) for task in mine)
         given = sum(len(crowd.get(task.image.image_id, ())) for task in mine)
         if not given:

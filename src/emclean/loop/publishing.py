@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emclean.loop.asking import questions_until
 from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
 from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
@@ -40,9 +41,11 @@ def test_truth(job: Job) -> dict[str, Labels]:
 
 
 def round_row(job: Job, round_: int, weights: str) -> dict[str, Any]:
-    """One entry of ``rounds`` in the summary: cost so far, label quality, AP50 with its interval."""
+    """One entry of ``rounds`` in the summary: cost and questions so far, label quality, AP50."""
     cost = spent_until(job, round_)
     row: dict[str, Any] = {"round": round_, "cost": cost_entry(cost, full_minutes(job))}
+    kinds = [q.task.kind for q in questions_until(job, round_)]
+    row["asked"] = {kind: kinds.count(kind) for kind in ("image", "review")}
     row["labels"] = label_entry(job, standing_labels(job))
     found = test_detection(job, weights)
     row.update({"ap50": None, "ap50_low": None, "ap50_high": None, "ap": None})

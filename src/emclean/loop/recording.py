@@ -19,7 +19,7 @@ from emclean.science.correction import Corrected
 from emclean.science.truth import right_fixes, true_grades
 from emclean.stores import columns
 from emclean.stores import labels as label_events
-from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions, SetAside, Verdicts
+from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions, SetAside, TaskSpec, Verdicts
 
 T = TypeVar("T")
 
@@ -107,8 +107,21 @@ def record_corrections(
                 i, standing[i], wanted, why, categories=job.data.categories, **same
             )
         job.parts.tables.append("labels", events)
-    asked = {q.task.image.image_id for q in questions_until(job, round_)}
-    return {**grade_facts(judged, fixed, asked), "right_by": right_corrections(job, judged, fixed)}
+    questions = [q.task for q in questions_until(job, round_)]
+    facts = grade_facts(judged, fixed, {task.image.image_id for task in questions if task.kind == "image"})
+    asked_by = Counter(facts["asked_by"]) + _asked_in_reviews(questions)
+    right = right_corrections(job, judged, fixed)
+    return {**facts, "asked_by": dict(asked_by), "right_by": right}
+
+
+def _asked_in_reviews(tasks: Sequence[TaskSpec]) -> Counter[str]:
+    """How many instances of each grade reviews asked about; the parts of a merged one are one."""
+    found: Counter[str] = Counter()
+    for task in tasks:
+        names = {s.suggestion_id for s in task.suggestions}
+        whole = [s for s in task.suggestions if s.suggestion_id.rpartition(".")[0] not in names]
+        found.update(s.grade for s in whole if task.kind == "review")
+    return found
 
 
 def right_corrections(job: Job, judged: Judged, fixed: Mapping[str, Corrected]) -> dict[str, int] | None:
