@@ -10,7 +10,7 @@ arguments=("$@")
 tier() { # tier "NAME" "MARKERS": a tier in which no test ran fails (pytest's exit code 5)
     local markers=()
     [ -z "$2" ] || markers=(-m "$2")
-    timed "$1" .venv/bin/python -m pytest -q -ra "${markers[@]}" "${arguments[@]}"
+    timed "$1" .venv/bin/python -m pytest -q -ra --durations=8 --durations-min=5 "${markers[@]}" "${arguments[@]}"
 }
 
 begin=$SECONDS
