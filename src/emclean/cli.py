@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parsed(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
+        _check_workspace(getattr(given, "workspace", None))
         return command(given)
     except EmcleanError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -33,6 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; a submitted job goes on: see emclean status", file=sys.stderr)
         return 130
+
+
+def _check_workspace(workspace: Path | None) -> None:
+    """Refuse a folder that no command could work in."""
+    from emclean.config_faults import unusable_folder
+
+    fault = unusable_folder("--workspace", workspace) if workspace is not None else None
+    if fault:
+        raise ConfigError([fault], "command line")
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """Faults of a configuration that no single value shows: combinations, addresses, files that are not there."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -37,6 +38,10 @@ def consistency_faults(config: ActiveClean) -> list[str]:
         (
             people and config.label_service == "in_process",
             "label_service: people answer in Label Studio; use label_service=label_studio",
+        ),
+        (
+            config.data.pool.labels is not None or config.data.test.labels is not None,
+            "data.*.labels: for task=classes; boxes take data.pool.crowd and data.test.truth",
         ),
         (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
         (
@@ -136,7 +141,17 @@ def _workspace_fault(value: Any, here: Path) -> str | None:
     # one slash: what is left of a URI that went through a Path
     if isinstance(value, str) and re.match(r"[\w+.-]{2,}:/", value):
         return f"workspace: {value!r} is a URI; give a folder that every node reaches (tables may be a URI)"
-    return _relative_fault("workspace", value, here)
+    return _relative_fault("workspace", value, here) or unusable_folder("workspace", here / str(value))
+
+
+def unusable_folder(key: str, folder: Path) -> str | None:
+    """Why a folder cannot be made or written to, or None."""
+    known = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not known.is_dir():
+        return f"{key}: {str(folder)!r} cannot be a folder, since {str(known)!r} is a file"
+    if not os.access(known, os.W_OK | os.X_OK):
+        return f"{key}: {str(folder)!r} cannot be written to (no right to write in {str(known)!r})"
+    return None
 
 
 def _tables_fault(value: Any, here: Path) -> str | None:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -38,6 +39,7 @@ class PoolData(Section):
 
     images: str | None = None
     crowd: str | None = None
+    labels: str | None = None
 
 
 class TestData(Section):
@@ -47,6 +49,7 @@ class TestData(Section):
 
     images: str | None = None
     truth: str | None = None
+    labels: str | None = None
 
 
 class SimulatedData(Section):
@@ -197,11 +200,23 @@ class ActiveClean(Section):
         facts = self.model_dump(mode="json", exclude={"workspace", "run", *NEUTRAL})
         return "run-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
-    def digest(self) -> str:
-        """A digest of the settings that decide the result; the data have digests of their own."""
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the result, by their full key; the data have digests of their own."""
         values = self.model_dump(mode="json", exclude={"workspace", "run", "data", *NEUTRAL})
         values["expert"].pop("truth")
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return dict(_flat(values))
+
+    def digest(self) -> str:
+        """A digest of the settings that decide the result."""
+        return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 NEUTRAL = ("services", "wait", "compute", "serve", "tables")

@@ -317,3 +317,16 @@ def test_every_relative_place_is_refused_in_an_uploaded_folder(key, tmp_path, mo
     monkeypatch.chdir(folder)
     refused = f"{key}: '.' is relative inside an uploaded working directory; use an absolute path"
     assert refused in faults_of(f"workspace={tmp_path}", f"{key}=.")
+
+
+def test_a_workspace_that_cannot_be_a_folder_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    for bad in ("file", "file/below"):
+        (found,) = faults_of(f"workspace={tmp_path / bad}")
+        assert "cannot be a folder" in found
+    assert not faults_of(f"workspace={tmp_path / 'new' / 'folder'}")
+
+
+def test_labels_of_the_other_task_are_refused_by_name() -> None:
+    (found,) = faults_of("data.pool.labels=labels.csv")
+    assert "task=classes" in found

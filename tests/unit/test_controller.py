@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from loop_jobs import small_job
 
-from emclean.errors import DataError, TrackingError
+from emclean.config import load
+from emclean.errors import ConfigError, DataError, TrackingError
 from emclean.loop import controller, logbook
 from emclean.loop.console import Console
-from emclean.loop.states import Phase
+from emclean.loop.states import Phase, RunState
 from emclean.stores.fakes import InMemoryTracker
 
 ROW = {"round": 0, "cost": {"minutes": 2.0, "share_of_full": 0.1}, "labels": {}, "ap50": 0.5}
@@ -145,3 +146,15 @@ def test_a_finished_run_is_served_once_more(job, monkeypatch, tmp_path):
     state = controller.run(replace(job, parts=replace(job.parts, swap=swap))).state
     assert served == [("1", b"weights", {"name": "x"})]
     assert state.facts["served"] == {"url": "http://served", "model_version": "1"}
+
+
+def test_other_settings_are_named_and_refused_but_new_keys_are_not(job):
+    state = controller.opened(job, RunState("run"))
+    assert controller.opened(job, state).facts == state.facts
+    older = state.knowing(settings={k: v for k, v in state.facts["settings"].items() if k != "seed"})
+    controller.opened(job, older)
+    other = replace(job, settings=load(overrides=["seed=5", "budget.rounds=7"]))
+    with pytest.raises(ConfigError) as caught:
+        controller.opened(other, state)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["budget.rounds", "seed"]
+    assert "run=NAME" in str(caught.value)

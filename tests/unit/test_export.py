@@ -31,6 +31,8 @@ def tables(tmp_path):
         "b": Labels(np.array([BOX]), np.array([1]), ("x",)),
         "c": Labels.empty(),
     }
+    about = {"run": "run", "categories": list(CATEGORIES), "settings": "{}", "at": NOW}
+    store.append("runs", [about])
     store.append("images", [{**vars(r), "run": "run", "part": "pool", "at": NOW} for r in RECORDS])
     store.append("labels", label_events.crowd_events(crowd, CATEGORIES, run="run", at=NOW))
     said = Answer(
@@ -65,6 +67,19 @@ def test_what_is_read_back_is_what_stands(tables, tmp_path):
         np.testing.assert_allclose(back.labels[f"{image}.png"].boxes, labels.boxes)
         np.testing.assert_array_equal(back.labels[f"{image}.png"].categories, labels.categories)
     np.testing.assert_allclose(back.labels["a.png"].boxes, [BOX, DRAWN])
+
+
+def test_categories_keep_the_runs_order_also_those_without_a_label(tmp_path):
+    store, names = Tables(str(tmp_path / "tables")), ["empty", "vesicle", "deposit"]
+    crowd = {"a": Labels(np.array([BOX, OTHER]), np.array([2, 1]), ("x", "y"))}
+    store.append("runs", [{"run": "run", "categories": names, "settings": "{}", "at": NOW}])
+    store.append("images", [{**vars(RECORDS[1]), "run": "run", "part": "pool", "at": NOW}])
+    store.append("labels", label_events.crowd_events(crowd, names, run="run", at=NOW))
+    content = json.loads(export_run(store, "run", tmp_path / "labels.json").read_text())
+    assert [row["name"] for row in content["categories"]] == names
+    ids = {row["name"]: row["id"] for row in content["categories"]}
+    found = sorted(row["category_id"] for row in content["annotations"])
+    assert found == sorted([ids["deposit"], ids["vesicle"]])
 
 
 def test_every_label_says_where_it_comes_from(tables, tmp_path):

@@ -1,10 +1,12 @@
 """The controller: load the state, take one step, save; may be killed at any moment and started again."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from emclean.errors import DataError
+from emclean.errors import ConfigError, DataError
 from emclean.loop import logbook, states
 from emclean.loop.code import code_version
 from emclean.loop.finishing import write_summary
@@ -61,17 +63,31 @@ def _go_on(job: Job, state: RunState) -> Outcome:
 
 def opened(job: Job, state: RunState) -> RunState:
     """The state with the digests of its inputs on record; refuses to go on with other inputs."""
-    now = digests(job)
+    now, settings = digests(job), job.settings.deciding()
     kept = state.facts.get("digests")
-    if kept is not None and kept != now:
-        changed = ", ".join(sorted(name for name in now if now[name] != kept.get(name)))
-        fix = "Put the files back, or start a new run with run=NAME."
-        raise DataError(f"what this run is made from changed since it began: {changed}", str(job.folder), fix)
     if kept is None:
-        state = replace(state, started_at=job.parts.now().isoformat(timespec="seconds")).knowing(
-            digests=now, code_version=code_version()
+        state = replace(state, started_at=job.parts.now().isoformat(timespec="seconds"))
+        return state.knowing(digests=now, settings=settings, code_version=code_version())
+    _same_settings(job, state.facts["settings"], settings)
+    changed = ", ".join(sorted(name for name in now if name != "settings" and now[name] != kept.get(name)))
+    if changed:
+        fix = "Put the files back, or start a new run with run=NAME."
+        raise DataError(
+            f"what this run is made from changed since it began: {changed}.", str(job.folder), fix
         )
     return state
+
+
+def _same_settings(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings; a key that did not exist then may have any value."""
+    faults = [
+        f"{key}: {now.get(key)!r}, but {before[key]!r} when the run began"
+        for key in sorted(before)
+        if before[key] != now.get(key)
+    ]
+    if faults:
+        where = f"run {job.run} in {job.folder} (go on with its settings, or start a new one with run=NAME)"
+        raise ConfigError(faults, where)
 
 
 def step(job: Job, state: RunState) -> RunState:

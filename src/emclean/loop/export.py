@@ -19,15 +19,14 @@ Naming = Callable[[str, str], str]
 def export_run(tables: Tables, run: str, file: Path) -> Path:
     """Write a run's labels as COCO JSON from its tables alone; return the file's path.
 
-    The categories are those that its label events name, in the order of their first mention.
+    The categories are the run's, in their order.
     """
     rows = tables.read("images", where={"run": run, "part": "pool"}).to_pylist()
-    if not rows:
+    about = tables.read("runs", where={"run": run}).to_pylist()
+    if not rows or not about:
         fix = "Check the run's name and the workspace (see emclean status); tables elsewhere need --tables."
         raise DataError(f"no images of a run '{run}' are in these tables.", tables.root, fix)
-    events = tables.read("labels", columns=["seq", "category"], where={"run": run}).sort_by("seq")
-    categories = [name for name in dict.fromkeys(events["category"].to_pylist()) if name is not None]
-    return write_coco(tables, run, [_record(row) for row in rows], categories, file)
+    return write_coco(tables, run, [_record(row) for row in rows], about[0]["categories"], file)
 
 
 def write_coco(

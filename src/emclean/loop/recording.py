@@ -1,6 +1,7 @@
 """What a run writes down: images, predictions, verdicts and corrections in tables; pictures of its rounds."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
@@ -54,8 +55,11 @@ def labels_digest(names: Sequence[str], labels: Mapping[str, Labels]) -> str:
 
 
 def record_inputs(job: Job, aside: Sequence[SetAside]) -> None:
-    """Keep the images, the crowd's labels and what was set aside."""
+    """Keep what the run is about, the images, the crowd's labels and what was set aside."""
     tables, at = job.parts.tables, job.parts.now()
+    settings = json.dumps(job.settings.deciding(), sort_keys=True)
+    about = {"run": job.run, "categories": list(job.data.categories), "settings": settings, "at": at}
+    tables.append("runs", [about])
     for part, source in (("pool", job.data.pool), ("test", job.data.test)):
         for records in _batches(source.records if source else ()):
             rows = [{**asdict(record), "run": job.run, "part": part, "at": at} for record in records]

@@ -101,6 +101,8 @@ def wait(job: Job, state: RunState) -> RunState:
     """Take in answers until none is open; the same phase again means that experts are still at work."""
     since = time.monotonic()
     mine = {q.task.key for q in asking.load_plan(job, state.round)}
+    if job.settings.wait == "exit" and job.settings.expert.kind == "simulated":
+        job.parts.console.say("wait=exit is for people: the simulated expert answers while the job waits")
     state = asking.open_project(job, state)
     with asking.answering(job, state.round) as check:
         while True:

@@ -221,6 +221,18 @@ ROUNDS = TableSpec(
     key=("run", "round"),
 )
 
+RUNS = TableSpec(
+    "runs",
+    "One row per run: what its labels and models speak of.",
+    _schema(
+        RUN,
+        ("categories", TEXTS, "The category names, in the order of their indices in models and exports."),
+        ("settings", TEXT, "The settings that decide the result, as JSON."),
+        AT,
+    ),
+    key=("run",),
+)
+
 SET_ASIDE = TableSpec(
     "set_aside",
     "One row per image or label that was not used.",
@@ -235,7 +247,7 @@ SET_ASIDE = TableSpec(
 )
 
 SPECS: Mapping[str, TableSpec] = MappingProxyType(
-    {s.name: s for s in (IMAGES, LABELS, PREDICTIONS, VERDICTS, TASKS, ANSWERS, ROUNDS, SET_ASIDE)}
+    {s.name: s for s in (RUNS, IMAGES, LABELS, PREDICTIONS, VERDICTS, TASKS, ANSWERS, ROUNDS, SET_ASIDE)}
 )
 """Every table of a workspace by its name."""
 
