@@ -6,7 +6,8 @@
 Trains on train.truth less a quarter of its articles, the validation part, which chooses the weights that are
 kept; val.truth only reports. One thread; minutes are processor time, which other work on the machine does not
 stretch. Each time in --minutes gets a schedule of its own, as long as a short trial of the machine's speed
-says; --converge trains until the validation AP50 has stopped to rise.
+says; --converge trains until the validation AP50 has stopped to rise. What is trained is kept in --cache: a
+stopped run goes on where it was, with the minutes that it had used.
 """
 
 import argparse
@@ -77,19 +78,20 @@ def main() -> None:
     parser.add_argument(
         "--converge", type=int, default=0, help="at most so many steps to convergence (0: none)"
     )
+    parser.add_argument("--cache", type=Path, default=Path("workspace/detectors"), help="(%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| detector | seed | steps | minutes | AP50 validation part | AP50 val.truth |")
     print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench.open(Path(os.environ["EMCLEAN_DATA"]) / "emps", Path(folder))
-        for candidate in (c for c in CANDIDATES if options.only in c.name):
-            for seed in (int(text) for text in options.seeds.split(",")):
-                for text in options.minutes.split(",") if options.minutes else []:
-                    steps = bench.steps_in(candidate, 60 * float(text))
-                    bench.row(candidate, seed, Schedule(max_steps=steps, eval_every=steps))
-                if options.converge:
-                    bench.row(candidate, seed, Schedule(options.converge, eval_every=250, patience=5))
+    options.cache.mkdir(parents=True, exist_ok=True)
+    bench = Bench.open(Path(os.environ["EMCLEAN_DATA"]) / "emps", options.cache.absolute())
+    for candidate in (c for c in CANDIDATES if options.only in c.name):
+        for seed in (int(text) for text in options.seeds.split(",")):
+            for text in options.minutes.split(",") if options.minutes else []:
+                steps = bench.steps_in(candidate, 60 * float(text))
+                bench.row(candidate, seed, Schedule(max_steps=steps, eval_every=steps))
+            if options.converge:
+                bench.row(candidate, seed, Schedule(options.converge, eval_every=250, patience=5))
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ class Bench:
         """How many steps fit into ``seconds``, by what ten more cost once the libraries are warm."""
         times = []
         for steps in (2, 2, 12):
-            out = self.folder / f"trial-{time.monotonic_ns()}"
             short = Schedule(steps, candidate.batch, lr=candidate.lr, eval_every=steps)
             began = time.process_time()
-            fit(self.job(candidate, 0, short, out, validate=False), LocalHooks(out))
+            with tempfile.TemporaryDirectory() as out:
+                fit(self.job(candidate, 0, short, Path(out), validate=False), LocalHooks(Path(out)))
             times.append(time.process_time() - began)
         return max(1, round(10 * seconds / (times[2] - times[1])))
 
@@ -140,16 +142,41 @@ class Bench:
 
     def row(self, candidate: Candidate, seed: int, schedule: Schedule) -> None:
         """Train, and print one line of the table."""
-        out = self.folder / f"fit-{time.monotonic_ns()}"
-        began = time.process_time()
-        result = fit(self.job(candidate, seed, schedule, out), LocalHooks(out))
-        minutes = (time.process_time() - began) / 60
+        job = self.job(candidate, seed, schedule, self.folder / "fit")
+        out = self.folder / job.digest()
+        job, clock = replace(job, out=str(out)), Clock.of(out)
+        result = fit(job, LocalHooks(out, checkpoint_every=50, watch=lambda progress: clock.keep()))
+        minutes = clock.minutes()
         found = list(predict(load(result.weights), (np.load(path) for path in self.test.pictures)))
         print(
             f"| {candidate.name} | {seed} | {result.steps} | {minutes:.1f} | {result.ap50:.3f} "
             f"| {ap50(self.test.labels, found):.3f} |",
             flush=True,
         )
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The processor time of a training, added up over the times that it was stopped and went on."""
+
+    file: Path
+    before: float
+    since: float
+
+    @staticmethod
+    def of(folder: Path) -> "Clock":
+        """Going on from what is kept in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "seconds.txt"
+        return Clock(file, float(file.read_text()) if file.exists() else 0.0, time.process_time())
+
+    def keep(self) -> None:
+        """Write down what was used until now."""
+        self.file.write_text(str(self.before + time.process_time() - self.since))
+
+    def minutes(self) -> float:
+        """What was used until the training's last report."""
+        return float(self.file.read_text()) / 60
 
 
 def read(data: Path, name: str, folder: Path) -> Part:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from listeners import listeners, reachable
 
 from emclean.distributed import jobs, local
 from emclean.distributed.session import connect, joining_environment, own_environment, token_file
@@ -19,6 +20,8 @@ import json, os, sys
 from pathlib import Path
 import httpx
 from emclean.distributed.session import connect, dashboard_headers
+sys.path.append(sys.argv[2])
+from listeners import listeners, reachable
 with connect(num_cpus=1, home=Path(sys.argv[1])) as session:
     import ray
     jobs = session.dashboard + "/api/jobs/"
@@ -29,6 +32,8 @@ with connect(num_cpus=1, home=Path(sys.argv[1])) as session:
         "stranger": httpx.get(jobs).status_code,
         "we": httpx.get(jobs, headers=dashboard_headers()).status_code,
         "dashboard": session.dashboard,
+        "ports": len(listeners(os.getpid())),
+        "reachable": list(reachable(os.getpid()).items()),
     }
 print(json.dumps({**facts, "joined": ray.is_initialized(), "mode": os.environ.get("RAY_AUTH_MODE")}))
 """
@@ -56,9 +61,11 @@ def in_a_fresh_process(script: str, *arguments: str) -> str:
 
 
 def test_a_ray_of_its_own_asks_for_the_token_and_ends_with_the_block(tmp_path):
-    facts = json.loads(in_a_fresh_process(ALONE, str(tmp_path)))
+    facts = json.loads(in_a_fresh_process(ALONE, str(tmp_path), str(Path(__file__).parent)))
     assert (facts["started"], facts["cpus"], facts["worker"]) == (True, 1, "token")
     assert (facts["stranger"], facts["we"]) == (401, 200)
+    assert facts["ports"] >= 3  # Ray's store of facts, its node manager, its dashboard
+    assert facts["reachable"] == []
     assert (facts["joined"], facts["mode"]) == (False, None)
     with pytest.raises(httpx.ConnectError):
         httpx.get(facts["dashboard"])
@@ -107,6 +114,17 @@ sys.exit(jobs.run(sys.argv[1], sys.argv[2], home=Path(sys.argv[3]), write=sys.st
 """
 
 
+JOIN = """
+import sys
+from pathlib import Path
+from emclean.distributed.session import connect
+with connect(sys.argv[1], home=Path(sys.argv[2])) as session:
+    import ray
+    one = ray.get(ray.remote(num_cpus=0)(lambda: 1).remote(), timeout=60)
+    print(session.address, one)
+"""
+
+
 @pytest.mark.slow
 def test_a_head_of_its_own_takes_jobs_and_is_stopped_by_its_id(tmp_path):
     head = local.start(tmp_path, num_cpus=1)
@@ -119,6 +137,10 @@ def test_a_head_of_its_own_takes_jobs_and_is_stopped_by_its_id(tmp_path):
         assert f"in {sys.executable}" in done.stdout
         assert (tmp_path / "ray_token").read_text() not in done.stdout + done.stderr
         assert httpx.get(f"{head.dashboard}/api/jobs/").status_code == 401
+        assert len(listeners(head.pid)) >= 7  # and the agents, which take the job, and the proxy of clients
+        assert reachable(head.pid) == {}
+        joined = in_a_fresh_process(JOIN, head.address, str(tmp_path))
+        assert joined == f"{head.address} 1"
     finally:
         local.stop(head)
     assert not local.lives(head.pid, head.born)

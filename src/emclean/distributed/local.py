@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx
 
 from emclean.distributed.session import (
+    LOOPBACK,
     code_root,
     dashboard_headers,
     environment,
@@ -30,7 +31,6 @@ from emclean.distributed.session import (
 )
 from emclean.errors import ComputeError
 
-HOST = "127.0.0.1"
 _WAIT_S = 120.0
 _children: list["subprocess.Popen[bytes]"] = []  # kept: a forgotten one would be complained of while it runs
 
@@ -77,8 +77,8 @@ def start(
             start_new_session=True,
         )
     _children.append(child)
-    dashboard = f"http://{HOST}:{ports[1]}"
-    head = Head(child.pid, born(child.pid), f"{HOST}:{ports[0]}", dashboard, str(log), folder)
+    dashboard = f"http://{LOOPBACK}:{ports[1]}"
+    head = Head(child.pid, born(child.pid), f"{LOOPBACK}:{ports[0]}", dashboard, str(log), folder)
     try:
         with environment(values):
             _wait(child, head, progress)
@@ -91,8 +91,9 @@ def start(
 def _command(folder: str, ports: Sequence[int], num_cpus: int | None) -> list[str]:
     """``--block`` keeps one process above all others: when it ends, the kernel ends them too."""
     options = {
+        "node-ip-address": LOOPBACK,
         "port": ports[0],
-        "dashboard-host": HOST,
+        "dashboard-host": LOOPBACK,
         "dashboard-port": ports[1],
         "ray-client-server-port": ports[2],
         "dashboard-agent-listen-port": ports[3],
@@ -176,10 +177,10 @@ def _free_port(wanted: int = 0) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, wanted))
+            probe.bind((LOOPBACK, wanted))
         except OSError as error:
             what = f"the port cannot be used ({error.strerror})."
-            raise ComputeError(what, f"{HOST}:{wanted}", "Name another one, or 0 for any.") from error
+            raise ComputeError(what, f"{LOOPBACK}:{wanted}", "Name another one, or 0 for any.") from error
         return int(probe.getsockname()[1])
 
 

@@ -16,6 +16,11 @@ from emclean.errors import ComputeError
 
 TOKEN_NAME = "ray_token"
 
+LOOPBACK = "127.0.0.1"
+
+_STAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Without this Ray takes 127.0.0.1 for the machine's outer address, where it starts and where it joins."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -57,6 +62,7 @@ def own_environment(home: Path | None) -> dict[str, str]:
     return {
         **auth,
         **_proxy_environment(),
+        **_STAY_ON_LOOPBACK,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -116,7 +122,8 @@ def connect(
         yield _describe(known, started=False)
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    with environment(joining_environment(home) if address else own_environment(home)):
+    joining = {**joining_environment(home), **_STAY_ON_LOOPBACK}
+    with environment(joining if address else own_environment(home)):
         import ray
 
         read_environment_again()
@@ -130,11 +137,15 @@ def connect(
 
 
 def read_environment_again() -> None:
-    """Ray reads the token mode once, at import; a process that imported it earlier must read it anew."""
+    """Ray reads its settings once, at import; a process that imported it earlier must read them anew."""
+    from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    beyond = ray_constants.env_bool(name, not ray_constants.IS_WINDOWS_OR_OSX)
+    ray_constants.ENABLE_RAY_CLUSTER = beyond
 
 
 def _reachable(address: str) -> None:
@@ -154,7 +165,8 @@ def _init(ray: Any, address: str | None, num_cpus: int | None) -> None:
     if address is None:
         # "local" forces a new cluster, even where another one runs on this machine. The dashboard is
         # needed: Train's cleaner and the serving API live there.
-        options |= {"num_cpus": num_cpus, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+        options |= {"num_cpus": num_cpus, "include_dashboard": True, "dashboard_host": LOOPBACK}
+        options["_node_ip_address"] = LOOPBACK  # decides where Ray's processes listen
     try:
         ray.init(address or "local", **options)
     except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
