@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import io
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +25,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 import emclean
 from emclean.errors import DataError
 from emclean.imaging import readers
-from serving import schemas
+from serving import figures, schemas
+from serving.figures import Figures, Told
 from serving.labelling import find_picture, names_of, prediction
 from serving.limits import BodyLimit, TokenGuard, max_bytes, read_token
 from serving.metrics import Measured, Metrics
@@ -39,12 +42,16 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What one replica is told: workspace, whether and where there is a token, limits, its own name."""
+    """What one replica is told: workspace, whether and where there is a token, limits, its own name.
+
+    ``figures`` is the folder in which it shares its counts with the other replicas, if there are any.
+    """
 
     workspace: str = "workspace"
     require_token: bool = True
     token_file: str | None = None
     replica: str = "local"
+    figures: str | None = None
     max_bytes: int = 0
     max_pixels: int = 100_000_000
     min_score: float = 0.3
@@ -72,6 +79,7 @@ class Service:
         self.holder = holder
         self.settings = settings
         self.metrics = Metrics()
+        self.figures = Figures(Path(settings.figures) if settings.figures else None, settings.replica)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="picture")
 
     def model(self) -> Loaded:
@@ -131,6 +139,25 @@ class Service:
             results.append(prediction(found, size, model.categories, names, model.version))
         return results
 
+    def told(self, alive: bool = True) -> Told:
+        """What this replica has counted, and the model that it holds."""
+        held = self.holder.current
+        counts = self.metrics.counts(self.holder.swaps, self.holder.failures)
+        return Told(counts, held.version if held else "", alive)
+
+    def counted(self) -> str:
+        """The figures of all replicas."""
+        return figures.text([self.told(), *self.figures.others()])
+
+    async def tell(self) -> None:
+        """Let the other replicas know, again and again; the last word is that this one has ended."""
+        try:
+            while True:
+                await asyncio.to_thread(self.figures.write, self.told())
+                await asyncio.sleep(figures.EVERY_S)
+        finally:
+            self.figures.write(self.told(alive=False))
+
     def health(self, may_know: bool) -> schemas.Health:
         """How this replica does; a failure's reason and the model's identity are for those who may know."""
         model, failure = self.holder.current, self.holder.failure
@@ -184,7 +211,13 @@ def create_api(holder: ModelHolder, settings: Settings) -> FastAPI:
     """The application: routes, errors in one form, and the guards around them (outermost last)."""
     service = Service(holder, settings)
     # No interactive docs: their page would load scripts from a foreign host. /openapi.json stays.
-    api = FastAPI(title="emclean", version=emclean.__version__, docs_url=None, redoc_url=None)
+    api = FastAPI(
+        title="emclean",
+        version=emclean.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda _: _telling(service),
+    )
     _add_errors(api)
     _add_detection(api, service)
     _add_state(api, service)
@@ -200,6 +233,21 @@ def create_api(holder: ModelHolder, settings: Settings) -> FastAPI:
     api.add_middleware(Measured, metrics=service.metrics)
     api.state.may_know = lambda request: not settings.require_token or guard.authorised(request.scope)
     return api
+
+
+@asynccontextmanager
+async def _telling(service: Service) -> AsyncIterator[None]:
+    """While the application runs, its figures are shared with the other replicas."""
+    if not service.figures.shared:
+        yield
+        return
+    telling = asyncio.create_task(service.tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with suppress(asyncio.CancelledError):
+            await telling
 
 
 def _add_errors(api: FastAPI) -> None:
@@ -282,15 +330,8 @@ def _add_state(api: FastAPI, service: Service) -> None:
 
     @api.get("/metrics", tags=["state"], response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        """Counts of the replica that answers, in Prometheus' form."""
-        held, holder = service.holder.current, service.holder
-        labels = {"replica": service.settings.replica, "model_version": held.version if held else ""}
-        gauges = {
-            "emclean_model_loaded": float(held is not None),
-            "emclean_swaps": float(holder.swaps),
-            "emclean_swap_failures": float(holder.failures),
-        }
-        text = service.metrics.text(labels, gauges)
+        """Counts of all replicas, in Prometheus' form."""
+        text = await asyncio.to_thread(service.counted)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @api.get("/", include_in_schema=False)

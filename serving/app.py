@@ -12,8 +12,10 @@ A new ``user_config`` swaps the model in the running replicas; no request is dro
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from fastapi import FastAPI
 from ray import serve
@@ -38,7 +40,10 @@ class Replica:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         torch.set_num_threads(1)
         name = serve.get_replica_context().replica_id.unique_id
-        self._settings = replace(Settings(**settings), replica=name)
+        told = Settings(**settings)
+        session = ray.get_runtime_context().get_session_name()
+        figures = Path(told.workspace) / "served" / session
+        self._settings = replace(told, replica=name, figures=str(figures))
         self._holder = ModelHolder(engine.load, engine.predict)
 
     def __serve_build_asgi_app__(self) -> FastAPI:

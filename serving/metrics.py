@@ -1,8 +1,9 @@
-"""Counts of one replica in Prometheus' text form (version 0.0.4)."""
+"""What one replica counts: requests, latencies, boxes."""
 
 import threading
 from bisect import bisect_left
 from collections import Counter
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,12 +12,34 @@ BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds in seconds of the latency histogram."""
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Counts that can be summed: requests by ``"path status"``, latencies by bucket, boxes, swaps."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    seconds: float = 0.0
+    detections: int = 0
+    swaps: int = 0
+    swap_failures: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            dict(Counter(self.requests) + Counter(other.requests)),
+            [one + two for one, two in zip(self.buckets, other.buckets, strict=True)],
+            self.seconds + other.seconds,
+            self.detections + other.detections,
+            self.swaps + other.swaps,
+            self.swap_failures + other.swap_failures,
+        )
+
+
 class Metrics:
     """Requests by path and status, their latency, and what was found; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._requests: Counter[tuple[str, int]] = Counter()
+        self._requests: Counter[str] = Counter()
         self._buckets = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
         self._detections = 0
@@ -24,7 +47,7 @@ class Metrics:
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         with self._lock:
-            self._requests[path, status] += 1
+            self._requests[f"{path} {status}"] += 1
             self._buckets[bisect_left(BUCKETS, seconds)] += 1
             self._seconds += seconds
 
@@ -33,32 +56,17 @@ class Metrics:
         with self._lock:
             self._detections += n
 
-    def text(self, labels: dict[str, str], gauges: dict[str, float]) -> str:
-        """All counts, each with ``labels`` (replica, version), and the given gauges."""
-        common = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
+    def counts(self, swaps: int, swap_failures: int) -> Counts:
+        """The counts so far, with those of the model's swaps, which are counted elsewhere."""
         with self._lock:
-            lines = ["# TYPE emclean_requests_total counter"]
-            for (path, status), count in sorted(self._requests.items()):
-                place = f'path="{_escape(path)}",status="{status}"'
-                lines.append(f"emclean_requests_total{{{common},{place}}} {count}")
-            lines += self._histogram(common)
-            lines.append("# TYPE emclean_detections_total counter")
-            lines.append(f"emclean_detections_total{{{common}}} {self._detections}")
-        for name, value in gauges.items():
-            lines += [f"# TYPE {name} gauge", f"{name}{{{common}}} {value:g}"]
-        return "\n".join(lines) + "\n"
-
-    def _histogram(self, common: str) -> list[str]:
-        name, running = "emclean_request_seconds", 0
-        lines = [f"# TYPE {name} histogram"]
-        for bound, count in zip((*BUCKETS, "+Inf"), self._buckets, strict=True):
-            running += count
-            lines.append(f'{name}_bucket{{{common},le="{bound}"}} {running}')
-        return [*lines, f"{name}_sum{{{common}}} {self._seconds:.6f}", f"{name}_count{{{common}}} {running}"]
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+            return Counts(
+                dict(self._requests),
+                list(self._buckets),
+                self._seconds,
+                self._detections,
+                swaps,
+                swap_failures,
+            )
 
 
 class Measured:
