@@ -6,7 +6,7 @@ type, missing file) is collected and raised as one :class:`~emclean.errors.Confi
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,18 +30,50 @@ UNKNOWN = "unknown key"
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; :class:`ConfigError` when there is none."""
+    """The mapping in a YAML file; :class:`ConfigError` when there is none, or a key is given twice."""
+    content, faults = _mapping(path)
+    if faults:
+        raise ConfigError(faults, str(path))
+    return content
+
+
+def _mapping(path: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """The mapping in a YAML file (a repeated key's last value), and the keys given twice."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content, faults = _parsed(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"cannot read the file: {error.strerror}"], str(path)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError([f"not valid YAML: {error}"], str(path)) from error
     if content is None:
-        return {}
+        return {}, faults
     if not isinstance(content, dict):
         raise ConfigError([f"expected keys and values, got {type(content).__name__}"], str(path))
-    return content
+    return content, faults
+
+
+def _parsed(text: str) -> tuple[Any, list[str]]:
+    """What a YAML text says, and its keys given twice, of which YAML would silently take the last."""
+    return yaml.safe_load(text), list(_repeated(yaml.compose(text, yaml.SafeLoader), "", set()))
+
+
+def _repeated(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[str]:
+    """A fault for each key that its mapping gave before; ``seen``: ids of nodes met, as anchors repeat them."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item, path, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = f"{path}{key.value}", key.start_mark.line + 1
+        if name in lines:
+            yield f"{name}: given twice, in line {lines[name]} and again in line {line}"
+        lines[name] = line
+        yield from _repeated(value, f"{name}.", seen)
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -54,10 +86,11 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> tuple[dict[
             faults.append(f"{item!r}: expected key=value")
             continue
         try:
-            value = yaml.safe_load(text)
+            value, repeated = _parsed(text)
         except yaml.YAMLError:
             faults.append(f"{key}: {text!r} is not valid YAML")
             continue
+        faults += [f"{key}.{fault}" for fault in repeated]
         if not _place(merged, key.strip().split("."), value):
             faults.append(f"{key}: a part of this key holds a value, not a section")
     return merged, faults
@@ -90,7 +123,9 @@ def _load(
     paths: Sequence[str],
     combined: Callable[[Model], list[str]],
 ) -> Model:
-    values, faults = override(read_yaml(file) if file else {}, overrides)
+    given, repeated = _mapping(file) if file else ({}, [])
+    values, faults = override(given, overrides)
+    faults = repeated + faults
     config, wrong = _checked(model, values)
     faults += list(wrong.values())
     faults += path_faults(values, Path.cwd(), paths)

@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from emclean.config import PRETRAINED, ActiveClean, Family, NoisePreset, Section, load
+from emclean.config import PRETRAINED, ActiveClean, Family, NoisePreset, Section, load, read_yaml
 from emclean.config_faults import DOCUMENTS, PATH_KEYS, TOKEN_FILE
 from emclean.errors import ConfigError
 from emclean.models import spec
@@ -330,3 +330,28 @@ def test_a_workspace_that_cannot_be_a_folder_is_named(tmp_path) -> None:
 def test_labels_of_the_other_task_are_refused_by_name() -> None:
     (found,) = faults_of("data.pool.labels=labels.csv")
     assert "task=classes" in found
+
+
+def test_a_key_given_twice_is_a_fault_beside_all_others(tmp_path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("seed: 1\nbudget:\n  rounds: 2\n  'rounds': 3\nbogus: 1\nseed: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, ["serve=perhaps"])
+    assert caught.value.exit_code == 2
+    first, second, *others = caught.value.faults
+    assert first == "budget.rounds: given twice, in line 3 and again in line 4"
+    assert second == "seed: given twice, in line 1 and again in line 6"
+    assert [fault.split(":")[0] for fault in others] == ["serve", "bogus"]
+    with pytest.raises(ConfigError, match="seed: given twice"):
+        read_yaml(file)
+
+
+def test_a_key_given_twice_in_an_override_is_a_fault() -> None:
+    (fault,) = faults_of("data.simulate={pool: 10, pool: 4}")
+    assert fault == "data.simulate.pool: given twice, in line 1 and again in line 1"
+
+
+def test_the_same_key_in_two_sections_and_by_an_anchor_is_no_fault(tmp_path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("a: &one {x: 1}\nb: *one\nc: {<<: *one, x: 2}\nd: [{x: 1}, {x: 2}]\n")
+    assert read_yaml(file) == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 2}, "d": [{"x": 1}, {"x": 2}]}
