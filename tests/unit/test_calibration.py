@@ -17,6 +17,7 @@ from emclean.science.calibration import (
 from emclean.science.correction import correct
 from emclean.science.evaluation import label_quality
 from emclean.science.grading import Evidence, features, grade
+from emclean.science.leaning import leanings, leant
 from emclean.science.truth import right_fixes, true_grades
 from emclean.types import GRADES, NOISE_KINDS, Labels, Predictions
 
@@ -128,13 +129,15 @@ def test_models_that_fail_on_a_whole_image_do_not_condemn_its_labels(
 @pytest.mark.slow
 def test_a_calibrator_survives_json_and_pickle(calibrator: Calibrator, unseen: list[Scene]) -> None:
     rows = features(unseen[0].evidence)
+    called = np.zeros(len(rows.candidates), np.int64)
     for copy in (
         Calibrator.from_dict(json.loads(json.dumps(calibrator.to_dict(), allow_nan=False))),
         pickle.loads(pickle.dumps(calibrator)),
     ):
         assert np.allclose(copy.label_posterior(rows.labels), calibrator.label_posterior(rows.labels))
         assert np.allclose(
-            copy.missed_probability(rows.candidates), calibrator.missed_probability(rows.candidates)
+            copy.missed_probability(rows.candidates, called),
+            calibrator.missed_probability(rows.candidates, called),
         )
         assert thresholds(copy.observations) == thresholds(calibrator.observations)
 
@@ -221,3 +224,27 @@ def test_observations_of_some_images() -> None:
     seen = Observations(np.zeros(4, np.int64), np.arange(4) / 4, np.ones(4, bool), np.array([0, 1, 1, 2]))
     assert seen.of_images([1, 2]).probability.tolist() == [0.25, 0.5, 0.75]
     assert len(seen.of_images([])) == 0
+
+
+def test_a_category_that_the_crowd_labels_completely_gets_no_additions() -> None:
+    rng = np.random.default_rng(0)
+    category = np.repeat([0, 1], [12, 200])
+    probability = rng.uniform(0.6, 0.95, 212)
+    right = np.concatenate([np.zeros(12, bool), rng.random(200) < probability[12:]])
+    found = leanings(probability, right, category)
+    assert found[0] < -2
+    assert abs(found[1]) < 0.5
+    assert leant(probability[:12], category[:12], found).max() < 0.75
+    assert leant(probability[:3], np.full(3, 7), found).tolist() == probability[:3].tolist()
+
+
+def test_one_category_alone_does_not_lean() -> None:
+    found = leanings(np.full(9, 0.9), np.zeros(9, bool), np.zeros(9, np.int64))
+    assert found.tolist() == [0.0]
+
+
+def test_few_candidates_of_a_category_move_it_little() -> None:
+    one = leanings(np.array([0.6, 0.9]), np.array([False, True]), np.array([0, 1]))
+    many = leanings(np.full(40, 0.6), np.arange(40) > 19, np.repeat([0, 1], 20))
+    assert -2 < one[0] < 0
+    assert many[0] < one[0]

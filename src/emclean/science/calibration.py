@@ -6,7 +6,7 @@ from which a stated precision is reached.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES, Features, features
 from emclean.science.grading.grade import grade, verdicts
 from emclean.science.grading.rules import Rules
+from emclean.science.leaning import leanings, leant, leant_held_out
 from emclean.science.noise import plant
 from emclean.science.rates import estimate
 from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
@@ -60,7 +61,8 @@ class Calibrator:
 
     ``judge`` knows the grades of labels, ``finder`` whether a candidate is a missed object. Either is None
     where the expert's images could not teach it; then rules answer, and ``calibrated`` is False.
-    ``held_out`` are the verdicts on the expert's images, in their order, by models that did not see them.
+    ``held_out`` are the verdicts on the expert's images, in their order, by models that did not see them;
+    ``leaning [C]`` what is added to the log odds of a candidate of each category.
     """
 
     judge: Blend | None
@@ -68,6 +70,7 @@ class Calibrator:
     observations: Observations
     n_images: int = 0
     held_out: tuple[Verdicts, ...] = ()
+    leaning: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def calibrated(self) -> bool:
@@ -79,11 +82,11 @@ class Calibrator:
         ruled = Rules().label_posterior(rows)
         return ruled if self.judge is None else _advised(self.judge.predict(rows), ruled, self.n_images)
 
-    def missed_probability(self, rows: Floats) -> Floats:
+    def missed_probability(self, rows: Floats, categories: Ints) -> Floats:
         """The probability ``[M]`` that each candidate is an object without a label."""
-        return (
-            self.finder.predict(rows)[:, 1] if self.finder is not None else Rules().missed_probability(rows)
-        )
+        if self.finder is None:
+            return Rules().missed_probability(rows, categories)
+        return leant(self.finder.predict(rows)[:, 1], categories, self.leaning)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON."""
@@ -92,6 +95,7 @@ class Calibrator:
             "finder": self.finder.to_dict() if self.finder is not None else None,
             "observations": {name: column.tolist() for name, column in vars(self.observations).items()},
             "n_images": self.n_images,
+            "leaning": self.leaning.tolist(),
         }
 
     @staticmethod
@@ -107,7 +111,8 @@ class Calibrator:
             np.array(seen["right"], dtype=np.bool_),
             np.array(seen["image"], dtype=np.int64),
         )
-        return Calibrator(judge, finder, observations, int(data["n_images"]))
+        leaning = np.array(data["leaning"], dtype=np.float64)
+        return Calibrator(judge, finder, observations, int(data["n_images"]), leaning=leaning)
 
 
 def _advised(learnt: Floats, ruled: Floats, n_images: int) -> Floats:
@@ -313,13 +318,22 @@ def fit(
     (judge, posterior), (finder, missed) = learned(labels=True), learned(labels=False)
     ruled = Rules().label_posterior(_table(images, folds, 1.0, True).rows)
     posterior = ruled if judge is None else _advised(posterior, ruled, len(images))
-    found = (
-        missed[:, 1]
-        if finder is not None
-        else Rules().missed_probability(_table(images, folds, 1.0, False).rows)
-    )
+    table, (category, wanting) = _table(images, folds, 1.0, False), _candidates(images)
+    leaning: Floats = np.zeros(0)
+    if finder is None:
+        found = Rules().missed_probability(table.rows, category)
+    else:
+        found = leant_held_out(missed[:, 1], wanting, category, table.fold)
+        leaning = leanings(missed[:, 1], wanting, category)
     held_out = _held_out_verdicts(images, posterior, found)
-    return Calibrator(judge, finder, _observe(images, held_out), len(images), held_out)
+    observed = _observe(images, held_out)
+    return Calibrator(judge, finder, observed, len(images), held_out, leaning)
+
+
+def _candidates(images: Sequence[_Image]) -> tuple[Ints, Bools]:
+    """The category of each candidate ``[M]``, and whether it was missed ``[M]``."""
+    called = [i.evidence.reference.categories[i.found.proposed] for i in images]
+    return np.concatenate(called), np.concatenate([i.missed for i in images])
 
 
 def design_effect(right: Bools, image: Ints) -> float:

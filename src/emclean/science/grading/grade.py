@@ -24,7 +24,7 @@ class Grader(Protocol):
     def label_posterior(self, rows: Floats) -> Floats:
         """The probability ``[N, len(GRADES)]`` of each grade of each label."""
 
-    def missed_probability(self, rows: Floats) -> Floats:
+    def missed_probability(self, rows: Floats, categories: Ints) -> Floats:
         """The probability ``[M]`` that each candidate is an object without a label."""
 
 
@@ -106,4 +106,6 @@ def grade(evidence: Evidence, calibrator: Grader | None = None) -> Verdicts:
     judge = calibrator if calibrator is not None else Rules()
     found = features(evidence)
     posterior = judge.label_posterior(found.labels)
-    return verdicts(evidence, found, posterior, judge.missed_probability(found.candidates), judge.calibrated)
+    called = evidence.reference.categories[found.proposed]
+    missed = judge.missed_probability(found.candidates, called)
+    return verdicts(evidence, found, posterior, missed, judge.calibrated)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES
-from emclean.types import GRADES, Floats
+from emclean.types import GRADES, Floats, Ints
 
 
 def _ramp(values: Floats, low: float, high: float) -> Floats:
@@ -57,7 +57,7 @@ class Rules:
         share[:, 0] += doubt
         return share
 
-    def missed_probability(self, rows: Floats) -> Floats:
+    def missed_probability(self, rows: Floats, categories: Ints) -> Floats:
         """Scores ``[M]`` of candidate rows (columns ``CANDIDATE_FEATURES``) to be objects without a label."""
         at = {name: rows[:, i] for i, name in enumerate(CANDIDATE_FEATURES)}
         backing = 0.7 + 0.3 * np.minimum(np.maximum(at["consensus_support"], at["crowd_support"]) / 0.3, 1.0)
