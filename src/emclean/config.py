@@ -58,7 +58,7 @@ def _parsed(text: str) -> tuple[Any, list[str]]:
 
 
 def _repeated(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[str]:
-    """A fault for each key that its mapping gave before; ``seen``: ids of nodes met, as anchors repeat them."""
+    """A fault for each key that its mapping gave before; ``seen``: ids of nodes met (anchors repeat them)."""
     if id(node) in seen:
         return
     seen.add(id(node))

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from emclean.errors import EmcleanError, LabelServiceError
 from emclean.science.cost import Changes, CostModel, changes
 from emclean.science.expert import Slips, answer
 from emclean.stores.formats import read_labels
+from emclean.stores.formats.rows import plain
 from emclean.stores.label_studio.client import (
     AlreadyThere,
     LabelStudioClient,
@@ -62,17 +63,23 @@ class Truth:
     categories: tuple[str, ...]
 
     @staticmethod
-    def load(path: Path) -> "Truth":
-        """Read a truth file (COCO JSON or CSV)."""
+    def load(path: str | Path) -> "Truth":
+        """Read a truth file (COCO JSON or CSV; a path or URI)."""
         file = read_labels(str(path))
         return Truth(file.labels, tuple(file.categories))
 
     def of(self, name: str) -> Labels | None:
-        """The labels of a picture by its file name (else by the name's last part); None if unknown."""
+        """The labels of a picture by its file name (else by the name's last part); None if unknown.
+
+        Names are compared as ingest does, so that whatever it lets into the pool has an answer here.
+        """
         if name in self.labels:
             return self.labels[name]
-        last = Path(name).name
-        return next((labels for known, labels in self.labels.items() if Path(known).name == last), None)
+        same = [(plain(known), labels) for known, labels in self.labels.items()]
+        alike = [labels for known, labels in same if known == name]
+        last = PurePosixPath(name).name
+        alike += [labels for known, labels in same if PurePosixPath(known).name == last]
+        return alike[0] if alike else None
 
     def in_order(self, categories: Sequence[str], where: str) -> "Truth":
         """The same with indices into ``categories``, less the boxes of any other category, as ingest does."""
@@ -319,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--url", required=True, help="Label Studio's address")
     add("--token-file", type=Path, required=True, help="personal access token: plain, or JSON with `token`")
-    add("--truth", type=Path, required=True, help="the right labels, COCO JSON or CSV, found by file name")
+    add("--truth", required=True, help="the right labels, COCO JSON or CSV, found by file name")
     add("--project", default="", help=f"exact title (default: every project that starts with {PREFIX})")
     add("--miss", type=float, default=0.0, help="share of objects without a suggestion that are overlooked")
     add("--jitter", type=float, default=0.0, help="standard deviation of drawn sides, in sides")

@@ -7,7 +7,7 @@ read one by one, so memory stays flat; a second ingest of unchanged files reads 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ import numpy as np
 from emclean.errors import DataError, ImageError
 from emclean.imaging import readers
 from emclean.stores.formats import ImageEntry, LabelFile, read_labels
-from emclean.stores.formats.rows import fit
+from emclean.stores.formats.rows import fit, plain
 from emclean.types import ImageRecord, Labels, SetAside
 
 NOT_PICTURES = frozenset(".json .csv .tsv .txt .md .xml .yaml .yml .html .pdf .zip .db .npy".split())
@@ -34,6 +34,9 @@ INDEX = "index.json"
 TIMES = ("mtime", "LastModified", "last_modified", "updated", "ETag")
 """What file systems call the time of change, or what else changes with the content."""
 
+SHOWN = 3
+"""How many of the pictures set aside a message names."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +45,7 @@ class Ingested:
     """What ingest found: pictures, their labels by image id (every picture has an entry), categories.
 
     ``unlabelled`` are the ids of pictures that no label file speaks of; ``unlisted`` the names of files in
-    the folder that a COCO file's own list leaves out: they are not read.
+    the folder that are not read: a COCO file's own list, or a truth file, leaves them out.
     """
 
     records: tuple[ImageRecord, ...]
@@ -90,26 +93,65 @@ def ingest(
     """
     paths = [labels] if isinstance(labels, str) else list(labels)
     file = _combined([read_labels(str(path), categories) for path in paths], paths)
+    return _ingested(images, file, cache, progress)
+
+
+def ingest_truth(
+    images: str,
+    truth: str,
+    cache: Path,
+    categories: Sequence[str] = (),
+    progress: Progress | None = None,
+    *,
+    among: Collection[str] | None = None,
+) -> Ingested:
+    """Read the pictures of a folder that a truth file names, and no other: of those it says nothing.
+
+    With ``among`` only the pictures with these names are read. The rest is as for :func:`ingest`.
+    """
+    file = replace(read_labels(str(truth), categories), lists_images=True)
+    try:
+        return _ingested(images, file, cache, progress, among)
+    except DataError as cause:
+        raise DataError(cause.what, cause.where, f"Check the folder and {truth}.") from cause
+
+
+def _ingested(
+    images: str,
+    file: LabelFile,
+    cache: Path,
+    progress: Progress | None,
+    among: Collection[str] | None = None,
+) -> Ingested:
     cache.mkdir(parents=True, exist_ok=True)
     found = _listing(images)
     entries, absent = _match(file, found)
+    if among is not None:
+        found = [one for one in found if one.name in among]
     wanted = [one for one in found if one.name in entries] if file.lists_images else found
     ordered = sorted(wanted, key=lambda one: (one.name not in entries, one.name))
     outcome = _Outcome(list(file.set_aside) + absent)
     for one, read in zip(ordered, _read_all(ordered, cache, progress), strict=True):
         outcome.add(one, read, entries.get(one.name), file)
     if not outcome.records:
-        raise DataError(_nothing(found, outcome.set_aside), images, "Check the folder and the label file.")
+        what = _nothing(len(found), len(wanted), outcome.set_aside)
+        raise DataError(what, images, "Check the folder and the label file.")
     unlisted = tuple(sorted({one.name for one in found} - {one.name for one in wanted}))
     return outcome.result(file.categories, unlisted)
 
 
-def _nothing(found: Sequence[_File], aside: Sequence[SetAside]) -> str:
+def _nothing(found: int, named: int, aside: Sequence[SetAside]) -> str:
     if not found:
         return "the folder holds no pictures."
+    what = "can be used" if named else "is named in the label file"
+    return f"none of {found} files {what}.{first_reasons(aside)}"
+
+
+def first_reasons(aside: Sequence[SetAside]) -> str:
+    """A sentence, with a blank before it, on the first pictures set aside; empty when there are none."""
     reasons = [f"{item.item}: {item.reason}" for item in aside if item.kind == "image"]
-    first = f" First of {len(reasons)} set aside: {reasons[0]}." if reasons else ""
-    return f"none of {len(found)} files can be used.{first}"
+    first = "; ".join(reason.rstrip(".") for reason in reasons[:SHOWN])
+    return f" First of {len(reasons)} set aside: {first}." if reasons else ""
 
 
 class _Outcome:
@@ -220,7 +262,9 @@ def _match(file: LabelFile, found: Sequence[_File]) -> tuple[dict[str, ImageEntr
         tails.setdefault(PurePosixPath(name).name, []).append(name)
     entries: dict[str, ImageEntry] = {}
     absent = []
-    for entry in file.images:
+    # a name as it stands goes before one that fits with other slashes, or by its last part alone
+    by_fit = sorted(file.images, key=lambda e: (e.file_name not in names, plain(e.file_name) not in names))
+    for entry in by_fit:
         place = _place(entry.file_name, names, tails)
         if place and place not in entries:
             entries[place] = entry
@@ -233,7 +277,7 @@ def _match(file: LabelFile, found: Sequence[_File]) -> tuple[dict[str, ImageEntr
 
 def _place(asked: str, names: set[str], tails: Mapping[str, list[str]]) -> str | None:
     """A file by its name in the folder, else by the last part of its name if only one file has that."""
-    asked = asked.replace("\\", "/").removeprefix("./")
+    asked = plain(asked)
     if asked in names:
         return asked
     alike = tails.get(PurePosixPath(asked).name, [])

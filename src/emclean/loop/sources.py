@@ -13,7 +13,7 @@ from emclean.config import ActiveClean
 from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.loop.console import Console
-from emclean.loop.ingest import Ingested, ingest
+from emclean.loop.ingest import Ingested, first_reasons, ingest, ingest_truth
 from emclean.loop.job import RunData
 from emclean.loop.states import write_atomically
 from emclean.science import noise
@@ -85,18 +85,24 @@ def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
     test = None
     if data.test.images and data.test.truth:
         with console.stage("reading the test set") as progress:
-            test = ingest(
-                data.test.images, data.test.truth, cache, categories=pool.categories, progress=progress
-            )
+            test = ingest_truth(data.test.images, data.test.truth, cache, pool.categories, progress)
         pool = without_test_images(pool, test)
     truth = None
     if config.expert.truth:
-        known = ingest(data.pool.images, config.expert.truth, cache, categories=pool.categories)
+        _enough(pool, data.pool.images)
+        names = {record.name for record in pool.records}
+        known = ingest_truth(data.pool.images, config.expert.truth, cache, pool.categories, among=names)
         pool, truth = with_truth(pool, known), known.labels
-    if len(pool.records) < LEAST_POOL:
-        what = f"{len(pool.records)} pictures of the pool can be used, at least {LEAST_POOL} are needed"
-        raise DataError(what, data.pool.images, "Add pictures, or see what was set aside.")
+    _enough(pool, data.pool.images)
     return RunData(pool, test, truth)
+
+
+def _enough(pool: Ingested, place: str) -> None:
+    """Refuse a pool that is too small, with what made it so."""
+    if len(pool.records) < LEAST_POOL:
+        what = f"{len(pool.records)} pictures of the pool can be used, at least {LEAST_POOL} are needed."
+        what += first_reasons(pool.set_aside)
+        raise DataError(what, place, "Add pictures, or mend what was set aside.")
 
 
 LEAST_POOL = 4
@@ -104,21 +110,29 @@ LEAST_POOL = 4
 
 
 def with_truth(pool: Ingested, known: Ingested) -> Ingested:
-    """The pool less every picture that the truth file does not speak of, and what was wrong in that file."""
-    unknown = {r.image_id for r in pool.records} - set(known.labels)
-    left = _without(pool, unknown, "the truth file does not list it")
+    """The pool less every picture whose truth is not known, and what was wrong in the truth file."""
+    faults = {item.item: f"{item.reason} (truth)" for item in known.set_aside if item.kind == "image"}
+    unknown = {
+        r.image_id: faults.get(r.name, "the truth file does not list it")
+        for r in pool.records
+        if r.image_id not in known.labels
+    }
+    left = _without(pool, unknown)
     wrong = [replace(item, item=f"{item.item} (truth)") for item in known.set_aside if item.kind == "label"]
     return replace(left, set_aside=(*left.set_aside, *wrong))
 
 
 def without_test_images(pool: Ingested, test: Ingested) -> Ingested:
     """The pool less every picture that is also a test picture: nothing is trained on what is reported."""
-    both = {r.image_id for r in pool.records} & {r.image_id for r in test.records}
-    return _without(pool, both, "the same picture is in the test set")
+    return _without(pool, {r.image_id: "the same picture is in the test set" for r in test.records})
 
 
-def _without(pool: Ingested, gone: set[str], reason: str) -> Ingested:
-    aside = [SetAside("image", r.name, reason) for r in pool.records if r.image_id in gone]
+def _without(pool: Ingested, gone: Mapping[str, str]) -> Ingested:
+    """The pool less the pictures with these ids, each with its reason."""
+    aside = [SetAside("image", r.name, gone[r.image_id]) for r in pool.records if r.image_id in gone]
     labels: Mapping[str, Labels] = {i: found for i, found in pool.labels.items() if i not in gone}
     records = tuple(r for r in pool.records if r.image_id not in gone)
-    return replace(pool, records=records, labels=labels, set_aside=(*pool.set_aside, *aside))
+    unlabelled = tuple(i for i in pool.unlabelled if i not in gone)
+    return replace(
+        pool, records=records, labels=labels, set_aside=(*pool.set_aside, *aside), unlabelled=unlabelled
+    )

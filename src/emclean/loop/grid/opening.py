@@ -19,7 +19,7 @@ from emclean.loop.grid.bench import Bench, Part, Recipe
 from emclean.loop.grid.cells import Cell, CellFiles, cells_of
 from emclean.loop.grid.methods import METHODS
 from emclean.loop.grid.work import Work, failure
-from emclean.loop.ingest import Ingested, ingest
+from emclean.loop.ingest import Ingested, first_reasons, ingest_truth
 from emclean.loop.modelling import choose_scales
 from emclean.loop.recording import labels_digest
 from emclean.loop.sources import LEAST_POOL, without_test_images
@@ -160,9 +160,9 @@ def _data(config: NoiseGrid, workspace: Path, console: Console) -> tuple[Ingeste
     (train_images, train_truth), (test_images, test_truth) = ((p.images or "", p.truth or "") for p in places)
     pixels = workspace / "pixels"
     with console.stage("reading the training pictures") as progress:
-        train = ingest(train_images, train_truth, pixels, progress=progress)
+        train = ingest_truth(train_images, train_truth, pixels, progress=progress)
     with console.stage("reading the test pictures") as progress:
-        test = ingest(test_images, test_truth, pixels, train.categories, progress)
+        test = ingest_truth(test_images, test_truth, pixels, train.categories, progress)
     train = without_test_images(train, test)
     _check(config, train, train_images)
     return train, test
@@ -172,7 +172,8 @@ def _check(config: NoiseGrid, train: Ingested, place: str) -> None:
     """What only the data can tell: enough pictures, and enough categories for the noises."""
     least = max(LEAST_POOL, config.expert_images + 1)
     if len(train.records) < least:
-        what = f"{len(train.records)} training pictures can be used, at least {least} are needed"
+        what = f"{len(train.records)} training pictures can be used, at least {least} are needed."
+        what += first_reasons(train.set_aside)
         raise DataError(what, place, "Add pictures, or lower expert_images.")
     if "mislabelled" in config.noise and len(train.categories) < 2:
         raise ConfigError(["noise: 'mislabelled' needs several categories; the truth has one"])

@@ -85,6 +85,11 @@ def fetch(path: str) -> str:
         ) from cause
 
 
+def plain(name: str) -> str:
+    """A picture's name in a label file as a folder's listing has it: slashes, and no dot before them."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
 def number(value: Any, field: str) -> float:
     """A finite number, from a number or its text; anything else is a bad row."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
