@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import socket
 import struct
 import threading
@@ -9,13 +10,17 @@ import time
 import zlib
 from dataclasses import replace
 
+import grpc
 import httpx
 import numpy as np
 import pytest
+from listeners import reachable
 from PIL import Image
 
 from emclean.distributed.serve import Endpoint, deploy, probe
+from emclean.distributed.session import dashboard_headers
 from emclean.errors import ServingError
+from serving.figures import EVERY_S
 
 pytestmark = pytest.mark.ray
 
@@ -158,6 +163,58 @@ def test_sixteen_bits_and_forms_work(served):
     assert "emclean_requests_total" in httpx.get(f"{url}/metrics").text
 
 
+def test_the_figures_are_those_of_all_replicas(served):
+    _, url = served
+
+    def told(name: str) -> int:
+        lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(name))
+
+    asked = 'emclean_requests_total{path="/v1/model",status="200"}'
+    time.sleep(3 * EVERY_S)  # what other tests have asked is told by now
+    before = told(asked)
+    replicas = {httpx.get(f"{url}/v1/model").json()["replica"] for _ in range(24)}
+    assert len(replicas) == 2
+    until = time.monotonic() + 30
+    while (seen := {told(asked) for _ in range(8)}) != {before + 24} and time.monotonic() < until:
+        time.sleep(0.5)
+    assert seen == {before + 24}
+    assert (told("emclean_replicas"), told("emclean_model_loaded")) == (2, 2)
+
+
+def test_beyond_loopback_only_the_replicas_listen_behind_the_token(served):
+    found = reachable(os.getpid())  # of the cluster, whose processes are this one's
+    assert all(name.startswith("ray::ServeReplica:emclean:Detector") for name in found.values()), found
+    assert len(found) == 2
+    for _, port in found:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=20)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 def test_no_answer_from_the_dashboard_is_said(workspace, make_weights):
     with pytest.raises(ServingError, match="does not answer"):
         deploy(Endpoint("http://127.0.0.1:9", workspace), "1", make_weights(1), CARD)
+
+
+def end_serve(dashboard: str) -> None:
+    """Over HTTP: a Serve that this process imported would bring its warnings."""
+    address, headers = f"{dashboard}/api/serve/applications/", dashboard_headers()
+    httpx.delete(address, headers=headers, timeout=120).raise_for_status()
+
+
+def test_beyond_loopback_a_token_is_asked_for(cluster, tmp_path, make_weights):
+    end_serve(cluster.dashboard)  # Serve cannot move while it runs
+    endpoint = Endpoint(cluster.dashboard, tmp_path, host="0.0.0.0", port=0, replicas=1)
+    try:
+        url = deploy(endpoint, "1", make_weights(1), CARD)
+        token = {"Authorization": f"Bearer {endpoint.token_file.read_text()}"}
+        assert httpx.get(f"{url}/v1/model").status_code == 401
+        assert httpx.post(f"{url}/v1/detect", content=png()).status_code == 401
+        assert httpx.get(f"{url}/v1/model", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert httpx.get(f"{url}/v1/model", headers=token).json()["model_version"] == "1"
+        assert httpx.post(f"{url}/v1/detect", headers=token, content=png(), timeout=60).status_code == 200
+        assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
+        assert int(url.rsplit(":", 1)[1]) in {port for _, port in reachable(os.getpid())}
+    finally:
+        end_serve(cluster.dashboard)

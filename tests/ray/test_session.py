@@ -114,6 +114,15 @@ sys.exit(jobs.run(sys.argv[1], sys.argv[2], home=Path(sys.argv[3]), write=sys.st
 """
 
 
+JOB = """
+import sys, serving.app, emclean
+from emclean.distributed.session import connect
+with connect() as session:
+    print("in", sys.executable, "started" if session.started else "joined", session.address)
+sys.exit(7)
+"""
+
+
 JOIN = """
 import sys
 from pathlib import Path
@@ -129,12 +138,11 @@ with connect(sys.argv[1], home=Path(sys.argv[2])) as session:
 def test_a_head_of_its_own_takes_jobs_and_is_stopped_by_its_id(tmp_path):
     head = local.start(tmp_path, num_cpus=1)
     try:
-        code = "import sys, serving.app, emclean; print('in', sys.executable); sys.exit(7)"
-        entrypoint = jobs.command(["python", "-c", code], tmp_path)
+        entrypoint = jobs.command(["python", "-c", JOB], tmp_path)
         line = [sys.executable, "-c", SUBMIT, head.dashboard, entrypoint, str(tmp_path)]
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 7, done.stderr
-        assert f"in {sys.executable}" in done.stdout
+        assert f"in {sys.executable} joined {head.address}" in done.stdout
         assert (tmp_path / "ray_token").read_text() not in done.stdout + done.stderr
         assert httpx.get(f"{head.dashboard}/api/jobs/").status_code == 401
         assert len(listeners(head.pid)) >= 7  # and the agents, which take the job, and the proxy of clients
