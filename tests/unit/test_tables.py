@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from emclean.errors import DataError
 from emclean.stores import schemas
+from emclean.stores import tables as tables_module
 from emclean.stores.tables import Tables
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -290,3 +292,14 @@ def test_every_column_says_what_it_means() -> None:
 def test_the_document_agrees_with_the_schemas() -> None:
     page = Path(__file__).parents[2] / "docs" / "tables.md"
     assert page.read_text() == schemas.document()
+
+
+def test_a_table_takes_rows_after_its_columns_were_described_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Tables(tmp_path).append("labels", [event("first")])
+    spec = schemas.SPECS["labels"]
+    told = pa.schema([field.with_metadata({"doc": "said otherwise"}) for field in spec.schema])
+    monkeypatch.setattr(tables_module, "SPECS", {**schemas.SPECS, "labels": replace(spec, schema=told)})
+    Tables(tmp_path).append("labels", [event("second")])
+    assert sorted(Tables(tmp_path).read("labels")["event_id"].to_pylist()) == ["first", "second"]
