@@ -33,9 +33,11 @@ from sets import SETS, prepared
 from emclean.report.plots import Curve, budget_curve
 
 METHODS: Mapping[str, Mapping[str, str]] = {
-    "ours": {"strategy": "discrepancy", "correction": "graded"},
-    "expert_only": {"strategy": "discrepancy", "correction": "expert_only"},
-    "crowd_mixed": {"strategy": "discrepancy", "correction": "none"},
+    "ours": {"strategy": "gain", "correction": "graded"},
+    "no_reviews": {"strategy": "gain", "correction": "graded", "budget.reviews": "false"},
+    "expert_only": {"strategy": "gain", "correction": "expert_only", "budget.reviews": "false"},
+    "crowd_mixed": {"strategy": "gain", "correction": "none", "budget.reviews": "false"},
+    "discrepancy": {"strategy": "discrepancy", "correction": "graded"},
     "random": {"strategy": "random", "correction": "graded"},
     "random_expert_only": {"strategy": "random", "correction": "expert_only"},
     "uncertainty": {"strategy": "uncertainty", "correction": "graded"},

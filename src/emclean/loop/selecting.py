@@ -113,8 +113,7 @@ def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[
     sample, _ = selection.split_random_share(whole, minutes, share, rng)
     left = max(minutes - float(whole.expected_minutes[sample].sum()), 0.0)
     drawn = [whole.image_ids[i] for i in sample]
-    rest = [k for k, image_id in enumerate(pool.image_ids) if image_id not in set(drawn)]
-    remaining = selection.subset(pool, np.array(rest, dtype=np.int64))
+    remaining = selection.subset(pool, np.flatnonzero(~np.isin(pool.image_ids, drawn)))
     picked = selection.STRATEGIES[job.settings.strategy](remaining, left, rng)
     chosen = [Pick(remaining.image_ids[i], review=bool(remaining.review[i])) for i in picked]
     return [Pick(i, at_random=True) for i in drawn] + chosen
