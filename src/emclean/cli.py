@@ -38,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check_workspace(workspace: Path | None) -> None:
     """Refuse a folder that no command could work in."""
+    if workspace is None:
+        return
     from emclean.config_faults import unusable_folder
 
-    fault = unusable_folder("--workspace", workspace) if workspace is not None else None
+    fault = unusable_folder("--workspace", workspace)
     if fault:
         raise ConfigError([fault], "command line")
 
