@@ -29,8 +29,12 @@ KILLS = 10
 INLINE = ("compute=inline", "serve=false")
 LONGER = "detector={steps: 4, final_steps: 60, eval_every: 10, batch: 2, crop: 128, patience: 0}"
 """Training that takes seconds, so that a kill can fall into it."""
-TWO_ROUNDS = ("budget={rounds: 2, seed_images: 4, share_of_full: 0.9}", "strategy=gain")
-"""Whole images and reviews of some instances are asked about."""
+TWO_ROUNDS = (
+    "budget={rounds: 2, seed_images: 4, share_of_full: 0.35, random_share: 0.0}",
+    "cost={open_s: 0.5, draw_s: 60.0}",
+    "strategy=gain",
+)
+"""With drawing so dear, whole images and reviews of some instances are asked about."""
 
 IMPORT = "/import"
 PULL = "was_cancelled"
