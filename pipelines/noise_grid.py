@@ -15,43 +15,22 @@ Exit: 0 finished (failed cells are listed, and tried again next time); where eve
 the fault; 2 configuration, 3 data, 4 a service. The last line on standard output is ``summary: PATH``.
 """
 
-import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from emclean import entry
 from emclean.config import NoiseGrid, load_grid
-from emclean.errors import EmcleanError, ServiceError
-
-if TYPE_CHECKING:
-    from emclean.loop.grid.running import Outcome
-
-
-class Stopped(KeyboardInterrupt):
-    """The job was asked to end (``ray job stop``, Ctrl-C)."""
 
 
 def parse(argv: Sequence[str] | None = None) -> NoiseGrid:
     """The checked configuration of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the job's configuration")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the file")
-    arguments = parser.parse_intermixed_args(argv)
-    return load_grid(arguments.config, arguments.overrides)
+    return entry.configured(__doc__, load_grid, argv)
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """Turn the signal into an exception, so that everything that was opened is closed."""
-    raise Stopped
-
-
-def run(config: NoiseGrid) -> "Outcome":
-    """Run every cell that is not on file; print the means."""
+def run(config: NoiseGrid) -> tuple[Path, int]:
+    """Run every cell that is not on file; print the means; return the summary's path and the exit code."""
     from emclean.loop.console import Console
     from emclean.loop.grid.opening import opened
     from emclean.loop.grid.running import run as run_grid
@@ -60,27 +39,16 @@ def run(config: NoiseGrid) -> "Outcome":
     console = Console()
     console.say(f"run {config.run_name()} in {config.workspace}")
     with opened(config, console) as grid:
-        signal.signal(signal.SIGTERM, stop)  # after Ray has started: it sets a handler of its own
+        entry.stop_on_sigterm()
         outcome = run_grid(grid)
     console.say(f"report: {outcome.summary.with_name('report.html')}")
     print(grid_table(json.loads(outcome.summary.read_text(encoding="utf-8"))))
-    return outcome
+    return outcome.summary, outcome.code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into exit codes."""
-    try:
-        outcome = run(parse(argv))
-    except EmcleanError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, ServiceError):
-            print("Nothing is lost: submit the job again to go on.", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped: submit the job again to go on where it was", file=sys.stderr)
-        return 130
-    print(f"summary: {outcome.summary}", flush=True)
-    return outcome.code
+    return entry.ended(lambda: run(parse(argv)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Every key of ``pipelines/noise_grid.py``: type, range, default; and what cannot work together."""
 
-import hashlib
-import json
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from emclean.config_faults import detector_faults, mlflow_faults
-from emclean.config_keys import Detector, Section, plain_name
+from emclean.config_keys import Detector, JobKeys, Section
 
 GridMethod = Literal["crowd", "expert_only", "crowd_mixed", "graded", "truth"]
 """What a grid compares; each is an entry of ``loop.grid.methods.METHODS``."""
@@ -56,7 +54,7 @@ class GridServices(Section):
     mlflow: str | None = None
 
 
-class NoiseGrid(Section):
+class NoiseGrid(JobKeys):
     """The configuration of ``pipelines/noise_grid.py``; without any key it runs on simulated pictures.
 
     A cell is one method, noise, rate and seed. ``expert_images`` trusted pictures are known to the methods
@@ -64,9 +62,9 @@ class NoiseGrid(Section):
     GPU that each takes.
     """
 
-    workspace: str = "workspace"
-    run: str | None = None
-    task: Literal["boxes", "classes"] = "boxes"
+    prefix = "grid"
+    neutral = ("services", "compute", "concurrent", "gpu_per_cell")
+
     data: GridData = GridData()
     mirror: bool | None = None
     methods: tuple[GridMethod, ...] = ("crowd", "expert_only", "graded")
@@ -81,21 +79,6 @@ class NoiseGrid(Section):
     gpu_per_cell: float = Field(0.0, ge=0, le=1)
     services: GridServices = GridServices()
 
-    @field_validator("run")
-    @classmethod
-    def _plain(cls, name: str | None) -> str | None:
-        return plain_name(name)
-
-    def run_name(self) -> str:
-        """The run's name: the given one, or one derived from everything that decides the result."""
-        if self.run:
-            return self.run
-        facts = self.model_dump(mode="json", exclude={"workspace", "run", *GRID_NEUTRAL})
-        return "grid-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-GRID_NEUTRAL = ("services", "compute", "concurrent", "gpu_per_cell")
-"""Settings that say where and how a grid works, not what comes out."""
 
 GRID_PATHS = tuple(
     f"data.{part}.{name}" for part in ("train", "test") for name in ("images", "truth", "labels")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -163,13 +163,40 @@ class Services(Section):
     timeout_s: float = Field(60.0, gt=0)
 
 
-class ActiveClean(Section):
-    """The configuration of ``pipelines/active_clean.py``; without any key it runs on simulated pictures."""
+class JobKeys(Section):
+    """What every job has: where it works, its name, and what is labelled.
+
+    ``prefix`` begins a derived name; ``neutral`` are the settings that say where and how a run works, not
+    what comes out.
+    """
+
+    prefix: ClassVar[str]
+    neutral: ClassVar[tuple[str, ...]]
 
     workspace: str = "workspace"
-    tables: str | None = None
     run: str | None = None
     task: Literal["boxes", "classes"] = "boxes"
+
+    @field_validator("run")
+    @classmethod
+    def _plain(cls, name: str | None) -> str | None:
+        return plain_name(name)
+
+    def run_name(self) -> str:
+        """The run's name: the given one, or one derived from everything that decides the result."""
+        if self.run:
+            return self.run
+        facts = self.model_dump(mode="json", exclude={"workspace", "run", *self.neutral})
+        return f"{self.prefix}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]}"
+
+
+class ActiveClean(JobKeys):
+    """The configuration of ``pipelines/active_clean.py``; without any key it runs on simulated pictures."""
+
+    prefix = "run"
+    neutral = ("services", "wait", "compute", "serve", "tables")
+
+    tables: str | None = None
     seed: int = Field(0, ge=0)
     data: Data = Data()
     expert: Expert = Expert()
@@ -188,21 +215,9 @@ class ActiveClean(Section):
     wait: Literal["poll", "exit"] = "poll"
     services: Services = Services()
 
-    @field_validator("run")
-    @classmethod
-    def _plain(cls, name: str | None) -> str | None:
-        return plain_name(name)
-
-    def run_name(self) -> str:
-        """The run's name: the given one, or one derived from everything that decides the result."""
-        if self.run:
-            return self.run
-        facts = self.model_dump(mode="json", exclude={"workspace", "run", *NEUTRAL})
-        return "run-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the result, by their full key; the data have digests of their own."""
-        values = self.model_dump(mode="json", exclude={"workspace", "run", "data", *NEUTRAL})
+        values = self.model_dump(mode="json", exclude={"workspace", "run", "data", *self.neutral})
         values["expert"].pop("truth")
         return dict(_flat(values))
 
@@ -217,7 +232,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-NEUTRAL = ("services", "wait", "compute", "serve", "tables")
-"""Settings that say where and how a run works, not what comes out."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emclean.config import load_grid
-from emclean.config_grid import GRID_NEUTRAL
+from emclean.config_grid import NoiseGrid
 from emclean.loop.grid import opening
 from emclean.loop.grid.bench import expert_labels, noisy_labels
 from emclean.loop.grid.cells import Cell, CellFiles, cells_of
@@ -45,7 +45,7 @@ def test_a_cell_is_known_by_what_decides_its_result_and_by_nothing_else(tmp_path
     others = [Cell("crowd", "mixed", 0.3, 1), Cell("graded", "una", 0.3, 1), Cell("graded", "mixed", 0.31, 1)]
     for other in [*others, Cell("graded", "mixed", 0.3, 2)]:
         assert digest_of(tmp_path, other) != known
-    assert set(GRID_NEUTRAL) <= set(load_grid().model_dump())
+    assert set(NoiseGrid.neutral) <= set(load_grid().model_dump())
 
 
 def test_methods_that_ask_no_expert_do_not_care_how_many_images_one_has(tmp_path):

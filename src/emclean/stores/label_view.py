@@ -16,7 +16,7 @@ def standing(table: pa.Table) -> pa.Table:
 
     Give the events of one run: two runs may label the same images.
     """
-    objects = table.filter(pc.invert(pc.is_in(table["instance_id"], value_set=SAYINGS)))
+    objects = _of_instances(table)
     if not objects.num_rows:
         return objects
     objects = objects.take(pc.sort_indices(objects["seq"])).combine_chunks()
@@ -59,8 +59,8 @@ def expert_images(table: pa.Table) -> set[str]:
 
 def instance_ids(table: pa.Table, image_id: str) -> set[str]:
     """Every instance that the image ever had, also the deleted ones."""
-    of_image = table.filter(pc.equal(table["image_id"], image_id))
-    return set(of_image["instance_id"].to_pylist()) - set(SAYINGS.to_pylist())
+    of_image = _of_instances(table.filter(pc.equal(table["image_id"], image_id)))
+    return set(of_image["instance_id"].to_pylist())
 
 
 def settled(table: pa.Table, categories: Sequence[str]) -> dict[str, Settled]:
@@ -72,9 +72,9 @@ def settled(table: pa.Table, categories: Sequence[str]) -> dict[str, Settled]:
     about = table.filter(pc.is_in(table["image_id"], value_set=pa.array(sorted(images))))
     view = current(about, categories)
     said: dict[str, dict[str, Row]] = {image: {} for image in images}
-    for row in about.filter(pc.equal(about["source"], "expert")).sort_by("seq").to_pylist():
-        if row["instance_id"] not in SAYINGS.to_pylist():
-            said[row["image_id"]][row["instance_id"]] = row
+    by_experts = _of_instances(about.filter(pc.equal(about["source"], "expert")))
+    for row in by_experts.sort_by("seq").to_pylist():
+        said[row["image_id"]][row["instance_id"]] = row
     return {image: _settled(view[image], rows) for image, rows in said.items()}
 
 
@@ -97,6 +97,11 @@ def lineage(table: pa.Table, instance_id: str, image_id: str | None = None) -> l
         events += found
         wanted |= {row["parent_id"] for row in found if row["parent_id"]}
     return sorted(events, key=lambda row: int(row["seq"]))
+
+
+def _of_instances(table: pa.Table) -> pa.Table:
+    """The events that speak of an instance, not of an image."""
+    return table.filter(pc.invert(pc.is_in(table["instance_id"], value_set=SAYINGS)))
 
 
 def _codes(column: pa.ChunkedArray) -> Ints:
