@@ -8,7 +8,7 @@ trained on the original labels of one half and asked about the other. Everything
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.sets import BCCD_TEST, parts
 from emclean.boxes import from_xywh
 from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
 from emclean.models.predict import predict
@@ -35,13 +36,20 @@ NOISE = {
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures of one set with the labels to be judged (or to be spoilt), and the truth."""
+    """Pictures of one set, the groups they belong to, the labels to be judged (or spoilt), and the truth."""
 
     name: str
     pictures: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]
     labels: tuple[Labels, ...]
     truths: tuple[Labels, ...]
+    groups: tuple[str, ...]
+
+    def only(self, names: Set[str]) -> "Part":
+        """The pictures with these file names."""
+        rows = [i for i, path in enumerate(self.pictures) if path.name in names]
+        columns = (self.pictures, self.sizes, self.labels, self.truths, self.groups)
+        return Part(self.name, *(tuple(column[i] for i in rows) for column in columns))
 
 
 def read(home: Path, labels: str, truth: str) -> Part:
@@ -55,6 +63,7 @@ def read(home: Path, labels: str, truth: str) -> Part:
         tuple((image["width"], image["height"]) for image in images),
         tuple(of[labels].get(name, Labels.empty()) for name in names),
         tuple(of[truth].get(name, Labels.empty()) for name in names),
+        tuple(image.get("group") or image["file_name"] for image in images),
     )
 
 
@@ -197,15 +206,31 @@ def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
 
 def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
     """The ``emps`` train part with errors planted, seen by the shipped detector."""
+    return emps_pool(data, cache, noise, seeds)[1]
+
+
+def emps_pool(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> tuple[Part, list[Case]]:
+    """The same cases, and the pictures that they are about."""
     emps = read(data / "emps", "train.truth", "train.truth")
     key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
     found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
-    return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
+    return emps, [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
 
 
 def bccd_cases(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
     """All of ``bccd`` with its own errors, seen by detectors of ``steps`` training steps."""
+    return _bccd(read(data / "bccd", "crowd", "truth"), cache, steps, seeds)
+
+
+def bccd_pool(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> tuple[Part, list[Case]]:
+    """Only the pool of ``benchmarks.sets``, without the pictures of its test set, and its cases."""
     bccd = read(data / "bccd", "crowd", "truth")
+    images = json.loads((data / "bccd" / "truth.coco.json").read_text())["images"]
+    pool = bccd.only(parts(images, BCCD_TEST, 0)[0])
+    return pool, _bccd(pool, cache, steps, seeds)
+
+
+def _bccd(bccd: Part, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
     key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
     cache.folder.mkdir(parents=True, exist_ok=True)
     answers = [from_rows(r) for r in cache.get(key, partial(crossfit, bccd, steps, 0.25, cache.folder))]

@@ -25,6 +25,8 @@ from emclean.science.noise import PRESETS
 TILE = 256
 SEEN = 0.4
 """A tile lists an object when at least this share of its box lies in the tile."""
+BCCD_TEST = 0.35
+"""The share of the pictures that is the test set."""
 POOL_SECTIONS, TEST_SECTIONS = range(9), range(10, 13)
 
 
@@ -41,7 +43,7 @@ def bccd(data: Path, out: Path) -> dict[str, str]:
     """Two thirds are the pool, with the original labels as the crowd's; one third is the test set."""
     home = data / "bccd"
     crowd, truth = (json.loads((home / f"{n}.coco.json").read_text()) for n in ("crowd", "truth"))
-    pool, test = parts(truth["images"], 0.35, 0)
+    pool, test = parts(truth["images"], BCCD_TEST, 0)
     write(out / "pool.crowd.json", only(crowd, pool))
     write(out / "pool.truth.json", only(truth, pool))
     write(out / "test.truth.json", only(truth, test))

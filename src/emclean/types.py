@@ -140,8 +140,8 @@ class Target:
     """What a detector is trained on in one image.
 
     ``weights [N]`` scale each instance's classification loss, ``regress [N]`` says which boxes are
-    trusted for box regression, and inside ``ignore [M,4]`` no negative loss is counted, because an
-    unlabelled object may be there.
+    trusted for box regression, and inside ``ignore [M,4]`` no negative loss is counted for the category
+    ``ignore_categories [M]`` (-1, the default: for any), because an unlabelled object may be there.
     """
 
     boxes: Floats
@@ -149,17 +149,21 @@ class Target:
     weights: Floats = field(default_factory=lambda: np.zeros(0))
     regress: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
     ignore: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    ignore_categories: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
-        n = len(boxes)
+        ignore = as_boxes(self.ignore)
+        n, m = len(boxes), len(ignore)
+        of = self.ignore_categories if len(self.ignore_categories) else np.full(m, -1)
         _set(
             self,
             boxes=boxes,
             categories=_column("categories", self.categories, np.int64, n),
             weights=_column("weights", self.weights if len(self.weights) else np.ones(n), np.float64, n),
             regress=_column("regress", self.regress if len(self.regress) else np.ones(n), np.bool_, n),
-            ignore=as_boxes(self.ignore),
+            ignore=ignore,
+            ignore_categories=_column("ignore_categories", of, np.int64, m),
         )
 
     def __len__(self) -> int:

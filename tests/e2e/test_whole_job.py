@@ -119,7 +119,7 @@ def shown(request):
     """A workspace with a finished run and its services up: EMCLEAN_DEMO_WORKSPACE, else the tiny one here."""
     find_chromium()
     named = os.environ.get("EMCLEAN_DEMO_WORKSPACE")
-    return Path(named) if named else request.getfixturevalue("demo")[0]
+    return Path(named).absolute() if named else request.getfixturevalue("demo")[0]
 
 
 @pytest.fixture

@@ -92,14 +92,19 @@ def test_objects_hardly_in_view_are_ignored_and_hidden_ones_dropped():
     seen = follow(target, Window(0, 0, 64, 64))
     np.testing.assert_array_equal(seen.boxes, [[0, 0, 50, 20]])
     np.testing.assert_array_equal(seen.ignore, [[0, 0, 10, 20]])
+    assert seen.ignore_categories.tolist() == [0]
     assert seen.categories.tolist() == [1]
     assert seen.weights.tolist() == [0.7]
 
 
 def test_ignore_areas_move_along():
-    target = Target(np.zeros((0, 4)), [], ignore=[[10, 20, 30, 40], [500, 500, 600, 600]])
-    seen = follow(target, Window(10, 10, 64, 128))
+    areas = [[500, 500, 600, 600], [10, 20, 30, 40]]
+    seen = follow(
+        Target(np.zeros((0, 4)), [], ignore=areas, ignore_categories=[0, 1]), Window(10, 10, 64, 128)
+    )
     np.testing.assert_array_equal(seen.ignore, [[0, 20, 40, 60]])
+    assert flip(seen, 128).ignore_categories.tolist() == [1]
+    assert turn(seen, 128, 1).ignore_categories.tolist() == [1]
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emclean.science.consensus import agreed, weighted_boxes_fusion
+from emclean.science.consensus import agreed, agreement_target, weighted_boxes_fusion
 from emclean.types import Labels, Predictions
 
 A, B, C = [0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 50, 60, 60]
@@ -17,6 +17,15 @@ def test_agreement_needs_place_category_and_score() -> None:
     both = agreed(labels, model, score=0.3)
     assert both.ids == ("a",)
     assert both.boxes.tolist() == [[0.5, 0, 10.5, 10]]
+
+
+def test_what_only_one_says_is_no_background_of_its_category() -> None:
+    labels = Labels(boxes(A, C), np.array([0, 1]))
+    model = Predictions(boxes(B, C, [80, 80, 90, 90]), np.array([0, 0, 1]), np.array([1.0, 0.9, 0.1]))
+    target = agreement_target(labels, model)
+    assert target.categories.tolist() == [0]
+    assert target.ignore.tolist() == [C, B, C]
+    assert target.ignore_categories.tolist() == [1, 0, 0]
 
 
 def test_agreement_with_nothing() -> None:

@@ -98,9 +98,15 @@ def test_the_target_says_what_is_trusted() -> None:
     assert target.weights[1] == pytest.approx(0.9)
     assert target.regress.tolist() == [True, True, False, True, True]
     assert target.ignore.tolist() == [BOXES[2].tolist(), [200, 0, 210, 10]]
+    assert target.ignore_categories.tolist() == [LABELS.categories[2], said.category[-1]]
     added = correct(LABELS, said, {"missed": 0.3}).target
     assert added.ignore.tolist() == [BOXES[2].tolist()]
     assert added.weights[-1] == pytest.approx(0.4)
+
+
+def test_where_the_category_is_in_doubt_none_is_background() -> None:
+    said = verdicts(["clean", "clean", "mislabelled", "clean", "clean"])
+    assert correct(LABELS, said, {}).target.ignore_categories.tolist() == [-1]
 
 
 def test_verdicts_of_other_labels_are_refused() -> None:

@@ -115,6 +115,19 @@ def test_ignored_area_has_no_negative_loss(detectors, images, family):
 
 
 @pytest.mark.parametrize("family", WEIGHING)
+def test_area_ignored_for_one_category_is_background_for_the_other(detectors, images, family):
+    detector = detectors[family].train()
+    empty, everywhere = np.zeros((0, 4)), [[-99.0, -99.0, 999.0, 999.0]]
+    one, other, both, neither = (
+        total(detector, images[:1], Target(empty, [], ignore=areas, ignore_categories=of))
+        for areas, of in ((everywhere, [0]), (everywhere, [1]), (2 * everywhere, [0, 1]), (empty, []))
+    )
+    assert both == pytest.approx(0, abs=1e-6)
+    assert min(one, other) > 0
+    assert one + other == pytest.approx(float(neither), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", WEIGHING)
 def test_object_inside_an_ignored_area_still_counts(detectors, images, family):
     detector = detectors[family].train()
     target = Target(BOXES, [0, 1], ignore=[[0, 0, SMALL, SMALL]])

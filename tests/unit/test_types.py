@@ -37,6 +37,12 @@ def test_empty_values_have_their_shapes():
     assert Target.of(Labels.empty()).ignore.shape == (0, 4)
 
 
+def test_an_area_is_ignored_for_every_category_unless_one_is_named():
+    assert Target(TWO, [0, 1], ignore=TWO).ignore_categories.tolist() == [-1, -1]
+    with pytest.raises(ValueError, match="ignore_categories: expected 2 values, got 1"):
+        Target(TWO, [0, 1], ignore=TWO, ignore_categories=[0])
+
+
 def test_labels_get_ids_and_annotators():
     labels = Labels(TWO, [0, 1])
     assert labels.ids == ("0", "1")

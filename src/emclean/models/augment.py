@@ -4,7 +4,7 @@ Everything is drawn from the generator that is passed in, so a crop can be made 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from emclean import boxes as geometry
 from emclean.models.spec import Augmentation
-from emclean.types import Bools, Floats, Target
+from emclean.types import Floats, Target
 
 Picture = NDArray[np.float32]
 
@@ -110,20 +110,24 @@ def follow(target: Target, window: Window) -> Target:
     inside = (sides > 0).all(axis=1)
     share = geometry.area(seen) / np.maximum(geometry.area(whole), 1e-12)
     keep = inside & (share >= _VISIBLE) & (sides >= _SMALLEST).all(axis=1)
-    ignore = geometry.clip(
+    unknown = geometry.clip(
         (target.ignore - np.tile([window.x, window.y], 2)) * window.scale, window.size, window.size
     )
-    ignore = np.concatenate([ignore, seen[inside & ~keep]])
-    return _keep(target, seen, keep, ignore[(ignore[:, 2:] > ignore[:, :2]).all(axis=1)])
-
-
-def _keep(target: Target, boxes: Floats, keep: Bools, ignore: Floats) -> Target:
-    return Target(boxes[keep], target.categories[keep], target.weights[keep], target.regress[keep], ignore)
+    ignore = np.concatenate([unknown, seen[inside & ~keep]])
+    of = np.concatenate([target.ignore_categories, target.categories[inside & ~keep]])
+    there = (ignore[:, 2:] > ignore[:, :2]).all(axis=1)
+    return Target(
+        seen[keep],
+        target.categories[keep],
+        target.weights[keep],
+        target.regress[keep],
+        ignore[there],
+        of[there],
+    )
 
 
 def _mapped(target: Target, move: Callable[[Floats], Floats]) -> Target:
-    boxes, ignore = move(target.boxes), move(target.ignore)
-    return Target(boxes, target.categories, target.weights, target.regress, ignore)
+    return replace(target, boxes=move(target.boxes), ignore=move(target.ignore))
 
 
 def flip(target: Target, size: int) -> Target:

@@ -36,7 +36,7 @@ PRETRAINED = "pretrained"
 SHIPPED = Path(__file__).with_name("weights") / "compact.safetensors"
 """The shipped weights: the compact detector, trained on simulated pictures, one category."""
 
-RECIPE = 1
+RECIPE = 2
 """Goes up when the same job would train to other weights, so that stored results are not used again."""
 
 _TICK_NS = 2_000_000_000  # coarser than the clock of any file system (2 s on FAT)
@@ -218,7 +218,8 @@ class FitJob:
         for path in (*self.pictures, *self.validation_pictures):
             sha.update(_file_digest(path))
         for target in self.targets:
-            _add(sha, target.boxes, target.categories, target.weights, target.regress, target.ignore)
+            _add(sha, target.boxes, target.categories, target.weights, target.regress)
+            _add(sha, target.ignore, target.ignore_categories)
         for labels in self.validation_labels:
             _add(sha, labels.boxes, labels.categories)
         start = SHIPPED if self.init == PRETRAINED else self.init

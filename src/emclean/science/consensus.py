@@ -30,8 +30,10 @@ def agreement_target(crowd: Labels, cleaning: Predictions, score: float = 0.3) -
     """Train on what both say; ignore what only one of them says."""
     both = agreed(crowd, cleaning, score=score)
     only_crowd = crowd.take([i for i, name in enumerate(crowd.ids) if name not in set(both.ids)])
-    doubtful = np.concatenate([only_crowd.boxes, cleaning.above(score / 2).boxes])
-    return Target(both.boxes, both.categories, ignore=doubtful)
+    perhaps = cleaning.above(score / 2)
+    doubtful = np.concatenate([only_crowd.boxes, perhaps.boxes])
+    of = np.concatenate([only_crowd.categories, perhaps.categories])
+    return Target(both.boxes, both.categories, ignore=doubtful, ignore_categories=of)
 
 
 def _clusters(boxes: Floats, scores: Floats, categories: Ints, threshold: float) -> Ints:

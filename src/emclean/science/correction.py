@@ -50,7 +50,7 @@ class Trust:
 
     Boxes from labels are used for regression from ``regress`` on (probability of being clean); areas of
     labels whose probability to be an object at all lies under ``doubt``, and of candidates for missed objects
-    above ``suspect`` that were not added, count neither as object nor as background.
+    above ``suspect`` that were not added, count neither as object nor as background of that category.
     """
 
     regress: float = 0.5
@@ -198,6 +198,8 @@ def _target(
     sure = np.where(edited, verdicts.probability[keep], _object_chance(verdicts)[keep])
     placed = np.where(edited, verdicts.probability[keep], verdicts.posterior[keep, _INDEX["clean"]])
     doubtful = sure < trust.doubt
+    called_wrong = verdicts.grade[keep] == _INDEX["mislabelled"]
+    unsure = np.where(called_wrong, -1, result.categories[: len(keep)])
     waiting = np.setdiff1d(np.flatnonzero(verdicts.label < 0), plan.added)
     suspects = waiting[verdicts.probability[waiting] >= trust.suspect]
     return Target(
@@ -206,4 +208,5 @@ def _target(
         np.clip(np.concatenate([sure, chances]), 0.0, 1.0),
         np.concatenate([placed >= trust.regress, chances >= trust.regress]),
         np.concatenate([result.boxes[: len(keep)][doubtful], verdicts.box[suspects]]),
+        np.concatenate([unsure[doubtful], verdicts.category[suspects]]),
     )

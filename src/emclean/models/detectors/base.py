@@ -59,11 +59,14 @@ def tensors(target: Target, device: torch.device) -> dict[str, Tensor]:
         "weights": put(target.weights, torch.float32),
         "regress": put(target.regress, torch.bool),
         "ignore": put(target.ignore, torch.float32),
+        "ignore_categories": put(target.ignore_categories, torch.int64),
     }
 
 
-def inside(points: Tensor, areas: Tensor) -> Tensor:
-    """Which of ``points [P, 2]`` (x, y) lie in any of ``areas [M, 4]``: a mask ``[P]``."""
+def ignored(points: Tensor, target: dict[str, Tensor], n_categories: int) -> Tensor:
+    """Where ``points [P, 2]`` (x, y) lie in an area that the target ignores for a category: ``[P, C]``."""
     x, y = points[:, :1], points[:, 1:]  # [P,1]
+    areas, of = target["ignore"], target["ignore_categories"][:, None]  # [M,4], [M,1]
     within = (x >= areas[:, 0]) & (x <= areas[:, 2]) & (y >= areas[:, 1]) & (y <= areas[:, 3])  # [P,M]
-    return within.any(dim=1)
+    concerns = (of < 0) | (of == torch.arange(n_categories, device=of.device))  # [M,C]
+    return (within.to(points.dtype) @ concerns.to(points.dtype)) > 0

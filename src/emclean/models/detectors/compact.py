@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emclean import boxes as geometry
-from emclean.models.detectors.base import Detector, as_predictions, inside, tensors
+from emclean.models.detectors.base import Detector, as_predictions, ignored, tensors
 from emclean.models.spec import DetectorSpec
 from emclean.types import Predictions, Target
 
@@ -181,13 +181,13 @@ def _wanted(target: dict[str, Tensor], n_categories: int, h: int, w: int) -> _Wa
     """Render one image's target.
 
     An instance's weight scales the centre loss at its centre and on the flank of its Gaussian. In an area to
-    ignore the background loss is 0.
+    ignore the background loss of the category concerned is 0.
     """
     boxes, labels, weights = target["boxes"], target["labels"], target["weights"]
     heat = boxes.new_zeros(n_categories, h * w)
     centre, background = torch.zeros_like(heat), torch.ones_like(heat)
     places = torch.stack(_places(h, w, boxes.device), dim=-1).reshape(-1, 2)
-    background[:, inside(places, target["ignore"])] = 0.0
+    background[ignored(places, target, n_categories).T] = 0.0
     if not len(boxes):
         return _Wanted(heat, centre, background, boxes.new_zeros(h * w, 4), boxes.new_zeros(h * w))
     bumps = _bumps(boxes, h, w)  # [N,P]

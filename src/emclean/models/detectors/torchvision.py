@@ -22,7 +22,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from emclean.models.detectors.base import Detector, as_predictions, inside, tensors
+from emclean.models.detectors.base import Detector, as_predictions, ignored, tensors
 from emclean.models.spec import DetectorSpec
 from emclean.types import Predictions, Target
 
@@ -75,12 +75,11 @@ class _WeighedFCOS(FCOSHead):  # type: ignore[misc]
         logits = head_outputs["cls_logits"].float()  # [B,P,C]
         deltas = head_outputs["bbox_regression"].float()  # [B,P,4]
         places = torch.stack(anchors)  # [B,P,4]
-        rows = [_assigned(t, a, m) for t, a, m in zip(targets, anchors, matched_idxs, strict=True)]
-        boxes, labels, weight, trusted = (torch.stack(column) for column in zip(*rows, strict=True))
+        boxes, labels, weight, trusted = _all_assigned(targets, anchors, matched_idxs, logits.shape[-1])
         found = labels >= 0
         number = found.sum().clamp(min=1)
         classes = _one_hot(labels, logits.shape[-1]).float()
-        focal = sigmoid_focal_loss(logits, classes, reduction="none").sum(dim=-1)
+        focal = sigmoid_focal_loss(logits, classes, reduction="none")
         learnt = found & trusted
         giou = generalized_box_iou_loss(self.box_coder.decode(deltas, places)[learnt], boxes[learnt])
         near = self._centreness(places[learnt], boxes[learnt])
@@ -108,11 +107,10 @@ class _WeighedRetinaNet(RetinaNetHead):  # type: ignore[misc]
     ) -> dict[str, Tensor]:
         logits = head_outputs["cls_logits"].float()  # [B,P,C]
         deltas = head_outputs["bbox_regression"].float()  # [B,P,4]
-        rows = [_assigned(t, a, m) for t, a, m in zip(targets, anchors, matched_idxs, strict=True)]
-        boxes, labels, weight, trusted = (torch.stack(column) for column in zip(*rows, strict=True))
+        boxes, labels, weight, trusted = _all_assigned(targets, anchors, matched_idxs, logits.shape[-1])
         number = (labels >= 0).sum().clamp(min=1)
         classes = _one_hot(labels, logits.shape[-1]).float()
-        focal = sigmoid_focal_loss(logits, classes, reduction="none").sum(dim=-1)
+        focal = sigmoid_focal_loss(logits, classes, reduction="none")
         learnt = (labels >= 0) & trusted
         coder = self.regression_head.box_coder
         guessed = coder.decode_single(deltas[learnt], torch.stack(anchors)[learnt])
@@ -123,8 +121,19 @@ class _WeighedRetinaNet(RetinaNetHead):  # type: ignore[misc]
         }
 
 
-def _assigned(target: Any, anchors: Tensor, matched: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Per anchor ``[P]``: box, category (-1 background), weight of its loss, whether its box is trusted."""
+def _all_assigned(
+    targets: Any, anchors: Any, matched: Any, n_categories: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``_assigned`` of every image, stacked."""
+    images = zip(targets, anchors, matched, strict=True)
+    boxes, labels, weight, trusted = zip(*(_assigned(*image, n_categories) for image in images), strict=True)
+    return torch.stack(boxes), torch.stack(labels), torch.stack(weight), torch.stack(trusted)
+
+
+def _assigned(
+    target: Any, anchors: Tensor, matched: Tensor, n_categories: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per anchor: box ``[P,4]``, category ``[P]`` (-1 background), loss weights ``[P,C]``, trust ``[P]``."""
     if not len(target["boxes"]):
         boxes, labels = torch.zeros_like(anchors), torch.full_like(matched, -1)
         weight, trusted = torch.ones_like(anchors[:, 0]), torch.zeros_like(matched, dtype=torch.bool)
@@ -133,8 +142,9 @@ def _assigned(target: Any, anchors: Tensor, matched: Tensor) -> tuple[Tensor, Te
         boxes, trusted = target["boxes"][owner], target["regress"][owner]
         labels = torch.where(matched >= 0, target["labels"][owner], -1)
         weight = torch.where(matched >= 0, target["weights"][owner], 1.0)
-    ignored = inside((anchors[:, :2] + anchors[:, 2:]) / 2, target["ignore"]) | (matched == _BETWEEN)
-    return boxes, labels, torch.where((matched < 0) & ignored, 0.0, weight), trusted
+    unknown = ignored((anchors[:, :2] + anchors[:, 2:]) / 2, target, n_categories)
+    unknown |= (matched == _BETWEEN)[:, None]
+    return boxes, labels, torch.where((matched < 0)[:, None] & unknown, 0.0, weight[:, None]), trusted
 
 
 def _one_hot(labels: Tensor, n_categories: int) -> Tensor:
