@@ -6,7 +6,10 @@ Of the pool of each set a quarter, whole groups at a time, is held out with its 
 test picture is read. Of the rest, the truth of ``--known`` images drawn at random teaches the grader and is
 trained on as it is; every other image is trained on in the ways that are compared:
 
-``crowd``, ``truth``   the labels as they came; the truth (the ceiling)
+``crowd``              the labels of every image as they came (the floor)
+``oa_mil``             the same with boxes refined by the predictions; no expert either (a rival)
+``crowd, mixed``       the labels as they came, the known images with their truth
+``truth``              the truth of every image (the ceiling)
 ``expert only``        the known images alone
 ``graded``             as the main job does: the likelier version, weighted, with areas to ignore
 ``... weights``        every label counts fully
@@ -43,6 +46,7 @@ from emclean.science import calibration
 from emclean.science.correction import LIKELY, correct
 from emclean.science.evaluation import detection
 from emclean.science.grading import grade
+from emclean.science.rivals import oa_mil
 from emclean.types import Floats, Grade, Labels, Target, Verdicts
 
 SCALES = {"emps": (0.5, 1.0), "bccd": (0.5,)}
@@ -120,8 +124,20 @@ def labels_alone(bench: Bench, i: int) -> Target:
     return Target(target.boxes, target.categories)
 
 
+def as_they_came(bench: Bench, i: int) -> Target:
+    """The crowd's labels, trusted fully."""
+    return Target.of(bench.case.evidences[i].labels)
+
+
+def refined(bench: Bench, i: int) -> Target:
+    """The crowd's boxes moved to where the predictions see the object."""
+    return Target.of(oa_mil.refine(bench.case.evidences[i].labels, bench.case.evidences[i].reference))
+
+
 WAYS: Mapping[str, Way] = {
-    "crowd": lambda bench, i: Target.of(bench.case.evidences[i].labels),
+    "crowd": as_they_came,
+    "oa_mil": refined,
+    "crowd, mixed": as_they_came,
     "expert only": lambda bench, i: None,
     "graded": corrected,
     "graded without weights": without("weights", lambda t: np.ones(len(t))),
@@ -132,14 +148,14 @@ WAYS: Mapping[str, Way] = {
     "recorded": recorded,
     "truth": lambda bench, i: Target.of(bench.case.truths[i]),
 }
+NO_EXPERT = ("crowd", "oa_mil")
 
 
 def training(bench: Bench, way: str, steps: int, crop: int, folder: Path) -> FitJob:
     """The training of one way."""
-    targets = {i: Target.of(bench.case.truths[i]) for i in bench.known}
-    for i in bench.rest:
-        target = WAYS[way](bench, i)
-        targets |= {} if target is None else {i: target}
+    known = {i: Target.of(bench.case.truths[i]) for i in bench.known if way not in NO_EXPERT}
+    made = {i: WAYS[way](bench, i) for i in (*bench.known, *bench.rest) if i not in known}
+    targets = known | {i: target for i, target in made.items() if target is not None}
     job = FitJob(
         DetectorSpec("compact", bench.n_categories, scales=SCALES[bench.name]),
         tuple(pixels(bench.part, i, folder) for i in sorted(targets)),
@@ -222,7 +238,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
     parser.add_argument("--sets", default="emps,bccd", help="(%(default)s)")
     parser.add_argument("--seeds", default="0,1,2", help="(%(default)s)")
-    parser.add_argument("--ways", default=",".join(WAYS), help="(%(default)s)")
+    parser.add_argument("--ways", default=";".join(WAYS), help="with ; between them (%(default)s)")
     parser.add_argument("--known", type=int, default=8, help="images whose truth is known (%(default)s)")
     parser.add_argument("--noise", default="crowd", help="planted into emps (%(default)s)")
     parser.add_argument("--steps", type=int, default=800, help="of training (%(default)s)")
@@ -236,7 +252,7 @@ def main() -> int:
     torch.set_num_threads(1)
     given.cache = given.cache.absolute()
     given.cache.mkdir(parents=True, exist_ok=True)
-    seeds, ways = [int(s) for s in given.seeds.split(",")], given.ways.split(",")
+    seeds, ways = [int(s) for s in given.seeds.split(",")], given.ways.split(";")
     pools = {
         "emps": partial(emps_pool, Path(data), Cache(given.cache), given.noise, seeds),
         "bccd": partial(bccd_pool, Path(data), Cache(given.cache), 300, seeds),

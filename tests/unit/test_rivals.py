@@ -9,7 +9,7 @@ from science_scenes import SIDE, scenes
 
 from emclean.errors import EmcleanError
 from emclean.science.grading import Evidence
-from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores
+from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores, oa_mil
 from emclean.science.rivals.objectlab import to_cleanlab
 from emclean.types import Labels, Predictions
 
@@ -169,3 +169,27 @@ def test_columns_of_other_length_are_refused() -> None:
         Suspicion(0.0, np.zeros(2), Predictions.empty(), np.zeros(1))
     with pytest.raises(ValueError, match="shifted"):
         Suspicion(0.0, np.zeros(2), Predictions.empty(), np.zeros(0), {"shifted": np.zeros(3)})
+
+
+def test_refined_boxes_move_towards_the_surest_prediction_of_their_bag():
+    labels = Labels(PLACES + np.array([8, 0, 8, 0]), CALLED, ids=("a", "b", "c", "d"))
+    sure = Predictions(PLACES[:2], CALLED[:2], np.array([0.5, 0.95]))
+    moved = oa_mil.refine(labels, sure)
+    assert moved.ids == labels.ids
+    np.testing.assert_allclose(moved.boxes[:, 0] - PLACES[:, 0], [4, 0.2 * 8, 8, 8])  # at most 0.8 of the way
+    np.testing.assert_allclose(oa_mil.refine(labels, sure, gamma=2).boxes[0, 0], 10 + 0.75 * 8)
+
+
+def test_nothing_is_refined_by_another_category_or_from_afar():
+    labels = Labels(PLACES, CALLED)
+    other = Predictions(PLACES + np.array([5, 0, 5, 0]), 1 - CALLED, np.ones(4))
+    afar = Predictions(PLACES + np.array([60, 60, 60, 60]), CALLED, np.ones(4))
+    for found in (other, afar, Predictions.empty()):
+        assert oa_mil.refine(labels, found).boxes.tolist() == PLACES.tolist()
+    assert len(oa_mil.refine(Labels.empty(), other)) == 0
+
+
+def test_neighbours_keep_their_own_predictions():
+    pair = np.array([[0.0, 0, 20, 20], [6, 0, 26, 20]])
+    found = Predictions(pair, np.zeros(2, int), np.array([0.6, 0.9]))
+    assert oa_mil.refine(Labels(pair, np.zeros(2, int)), found).boxes.tolist() == pair.tolist()
