@@ -185,8 +185,11 @@ class Case:
 
 def evidence_of(part: Part, found: Sequence[Predictions], labels: Sequence[Labels]) -> tuple[Evidence, ...]:
     """Labels and predictions of every picture; one model stands for all three."""
-    rows = zip(labels, found, part.sizes, strict=True)
-    return tuple(Evidence(x, None, None, p, width, height) for x, p, (width, height) in rows)
+    rows = zip(labels, found, part.sizes, part.pictures, strict=True)
+    return tuple(
+        Evidence(x, None, None, p, width, height, picture=partial(grey, file))
+        for x, p, (width, height), file in rows
+    )
 
 
 def spoilt(part: Part, found: Sequence[Predictions], rates: NoiseRates, seed: int) -> Case:

@@ -14,23 +14,26 @@ from emclean.types import ImageRecord, Labels, Predictions
 DIGESTS = {"train": "t", "test": "u"}
 
 
-def part(n, first=0, objects=12, categories=1):
+def part(folder, n, first=0, objects=12, categories=1):
     """Pictures of 200 x 200 pixels with objects of 16 pixels on a lattice, that do not touch."""
     rng = np.random.default_rng(first)
+    folder.mkdir(parents=True, exist_ok=True)
     records, truth = [], {}
     for k in range(first, first + n):
         places = rng.permutation(36)[:objects]
         low = np.stack([places % 6, places // 6], axis=1) * 32.0 + 4
         name = f"{k:016x}"
         records.append(ImageRecord(name, f"/{k}.png", f"{k}.png", 200, 200, group=f"g{k // 2}"))
+        np.save(folder / f"{name}.npy", np.full((200, 200), 128, np.uint8))
         truth[name] = Labels(np.concatenate([low, low + 16], axis=1), places % categories)
-    return Part(tuple(records), truth, "/pixels")
+    return Part(tuple(records), truth, str(folder))
 
 
 def bench(folder, expert_images=4):
     """Twelve pictures to learn from, three to test on."""
     recipe = Recipe(DetectorSpec(), Schedule(), 10, 20, None, "from scratch")
-    return Bench(part(12), part(3, 100), recipe, expert_images, str(folder / "models"))
+    parts = part(folder / "pixels", 12), part(folder / "pixels", 3, 100)
+    return Bench(*parts, recipe, expert_images, str(folder / "models"))
 
 
 class SeeingCase(Case):

@@ -6,6 +6,7 @@ a later step needs (verdicts for the selection, targets for the training) is der
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 from emclean.loop import policies
@@ -205,6 +206,7 @@ def _judge(job: Job, state: RunState, round_: int) -> Judged:
             from_crowd[i],
             job.data.record(i).width,
             job.data.record(i).height,
+            picture=partial(job.pixels, i),
         )
         for i in job.data.ids()
     }

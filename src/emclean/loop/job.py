@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emclean.config import ActiveClean
 from emclean.loop.compute import Compute
@@ -118,6 +119,10 @@ class Job:
     def picture(self, image_id: str) -> str:
         """The path of an image's grey pixels, as prepared by ingest."""
         return str(self.workspace / "pixels" / f"{image_id}.npy")
+
+    def pixels(self, image_id: str) -> NDArray[np.uint8]:
+        """An image's grey pixels ``[H,W]``."""
+        return np.asarray(np.load(self.picture(image_id)))
 
     def pictures(self, ids: list[str]) -> list[str]:
         """The paths of the images' grey pixels."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emclean.loop import policies
 from emclean.loop.grid.cells import Cell
@@ -63,6 +64,10 @@ class Part:
     def pictures(self, ids: Sequence[str]) -> tuple[str, ...]:
         """The paths of the images' grey pixels."""
         return tuple(f"{self.pixels}/{image_id}.npy" for image_id in ids)
+
+    def picture(self, image_id: str) -> NDArray[np.uint8]:
+        """The grey pixels ``[H,W]`` of an image."""
+        return np.asarray(np.load(self.pictures([image_id])[0]))
 
     def groups(self) -> dict[str, str]:
         """The group of every image."""

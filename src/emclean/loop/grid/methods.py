@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -76,7 +77,17 @@ def _evidence(case: Case) -> dict[str, Evidence]:
     }
     agreed = case.cross_fit(targets, halves, "consensus")
     sizes = {record.image_id: (record.width, record.height) for record in case.bench.train.records}
-    return {i: Evidence(case.noisy[i], cleaning[i], agreed[i], crowd[i], *sizes[i]) for i in ids}
+    return {
+        i: Evidence(
+            case.noisy[i],
+            cleaning[i],
+            agreed[i],
+            crowd[i],
+            *sizes[i],
+            picture=partial(case.bench.train.picture, i),
+        )
+        for i in ids
+    }
 
 
 def _cleaning(case: Case, ids: list[str]) -> dict[str, Predictions]:

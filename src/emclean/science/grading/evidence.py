@@ -1,6 +1,10 @@
 """What is known of one image when its labels are graded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from emclean.types import Labels, Predictions
 
@@ -12,7 +16,8 @@ class Evidence:
     ``crowd`` are predictions of a model trained on other images' crowd labels, ``cleaning`` of the one
     trained on what experts confirmed, ``consensus`` of the one trained on what both agree on; the last two
     are None while they do not exist. Predictions with a score of at least ``confident`` can propose
-    objects that no label shows.
+    objects that no label shows. ``picture`` brings the uint8 grey levels ``[H,W]``; without it nothing is
+    said of how instances look.
     """
 
     labels: Labels
@@ -22,6 +27,7 @@ class Evidence:
     width: float
     height: float
     confident: float = 0.2
+    picture: Callable[[], NDArray[np.uint8]] | None = None
 
     @property
     def reference(self) -> Predictions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emclean.boxes import area, assign, centre, intersection, iou, nms
+from emclean.science.grading.appearance import CANDIDATE_LOOKS, LABEL_LOOKS, looks
 from emclean.science.grading.evidence import Evidence
 from emclean.types import Bools, Floats, Ints, Labels, Predictions
 
@@ -21,6 +22,7 @@ LABEL_FEATURES = (
     *("contained", "contained_mass", "contained_cover", "contained_fit"),
     *("twin_iou", "twin_lead", "holds_labels", "held_by_label"),
     *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
+    *LABEL_LOOKS,
 )
 """The columns of ``Features.labels``."""
 
@@ -28,6 +30,7 @@ CANDIDATE_FEATURES = (
     *("score", "consensus_support", "crowd_support", "other_support", "models_agree"),
     *("label_overlap", "in_label", "holds_labels", "rival_overlap", "contained_mass"),
     *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
+    *CANDIDATE_LOOKS,
 )
 """The columns of ``Features.candidates``."""
 
@@ -325,7 +328,7 @@ def _label_rows(evidence: Evidence, related: _Related, lead: Floats) -> tuple[Fl
         _crowding(labels.boxes, sure.boxes),
         *_image_columns(support, sure, len(labels)),
     ]
-    return np.stack(columns, axis=1).reshape(len(labels), len(LABEL_FEATURES)), twin
+    return np.stack(columns, axis=1).reshape(len(labels), len(columns)), twin
 
 
 def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints, image: Floats) -> Floats:
@@ -345,7 +348,7 @@ def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints, image
         _crowding(found.boxes, sure.boxes),
         *np.broadcast_to(image[:, None], (2, len(found))),
     ]
-    return np.stack(columns, axis=1).reshape(len(found), len(CANDIDATE_FEATURES))
+    return np.stack(columns, axis=1).reshape(len(found), len(columns))
 
 
 def features(evidence: Evidence) -> Features:
@@ -362,13 +365,17 @@ def features(evidence: Evidence) -> Features:
     views = _views(labels.boxes, labels.categories, evidence.models, overlap)
     category, lead = _called(labels, views)
     rows, twin = _label_rows(evidence, _Related(views, sure, inside, matched), lead)
+    moved = _moved(labels, matched, views[:2], reference)
     part_of, part = np.nonzero(_parts(inside, sure.scores))
+    candidates = _candidate_rows(evidence, sure, proposed, _image_level(rows, sure))
+    picture = evidence.picture() if evidence.picture is not None else None
+    shown, proposal = looks(picture, labels.boxes, moved, reference.boxes[proposed])
     return Features(
-        labels=rows,
-        candidates=_candidate_rows(evidence, sure, proposed, _image_level(rows, sure)),
+        labels=np.concatenate([rows, shown], axis=1),
+        candidates=np.concatenate([candidates, proposal], axis=1),
         matched=matched,
         proposed=proposed,
-        moved=_moved(labels, matched, views[:2], reference),
+        moved=moved,
         category=category,
         twin=twin,
         parts=sure.boxes[part],
