@@ -12,6 +12,7 @@ trained on as it is; every other image is trained on in the ways that are compar
 ``truth``              the truth of every image (the ceiling)
 ``expert only``        the known images alone
 ``graded``             as the main job does: the likelier version, weighted, with areas to ignore
+``graded, warm``       the same, from the weights trained when half of the images were known
 ``... weights``        every label counts fully
 ``... ignore``         no area is ignored
 ``... regress``        every box is learnt, however doubtful
@@ -42,6 +43,7 @@ import torch
 from benchmarks.cases import Cache, Case, Part, bccd_pool, emps_pool, grey
 from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
 from emclean.models.predict import predict
+from emclean.models.spec import PRETRAINED
 from emclean.science import calibration
 from emclean.science.correction import LIKELY, correct
 from emclean.science.evaluation import detection
@@ -149,22 +151,40 @@ WAYS: Mapping[str, Way] = {
     "truth": lambda bench, i: Target.of(bench.case.truths[i]),
 }
 NO_EXPERT = ("crowd", "oa_mil")
+WARM = "graded, warm"
 
 
-def training(bench: Bench, way: str, steps: int, crop: int, folder: Path) -> FitJob:
-    """The training of one way."""
+def chain(bench: Bench, way: str, given: argparse.Namespace) -> tuple[FitJob, ...]:
+    """The trainings of one way, each starting from the weights of the one before."""
+    if way != WARM:
+        return (training(bench, way, given),)
+    before = prepare(bench.name, bench.part, bench.case, given.known // 2)
+    return training(before, "graded", given), training(bench, "graded", given)
+
+
+def training(bench: Bench, way: str, given: argparse.Namespace) -> FitJob:
+    """One training of one way."""
     known = {i: Target.of(bench.case.truths[i]) for i in bench.known if way not in NO_EXPERT}
     made = {i: WAYS[way](bench, i) for i in (*bench.known, *bench.rest) if i not in known}
     targets = known | {i: target for i, target in made.items() if target is not None}
-    job = FitJob(
+    return FitJob(
         DetectorSpec("compact", bench.n_categories, scales=SCALES[bench.name]),
-        tuple(pixels(bench.part, i, folder) for i in sorted(targets)),
+        tuple(pixels(bench.part, i, given.cache) for i in sorted(targets)),
         tuple(targets[i] for i in sorted(targets)),
-        schedule=Schedule(steps, crop=crop, eval_every=min(100, steps)),
+        schedule=Schedule(given.steps, crop=given.crop, eval_every=min(100, given.steps)),
         seed=bench.case.seed,
-        out=str(folder / "unnamed"),
+        out=str(given.cache),
     )
-    return replace(job, out=str(folder / job.digest()))
+
+
+def trained(jobs: Sequence[FitJob]) -> str:
+    """The weights after the last of these trainings; each is kept in a folder named after its content."""
+    weights = PRETRAINED
+    for job in jobs:
+        begun = replace(job, init=weights)
+        out = Path(job.out) / begun.digest()
+        weights = fit(replace(begun, out=str(out)), LocalHooks(out, checkpoint_every=100)).weights
+    return weights
 
 
 def pixels(part: Part, i: int, folder: Path) -> str:
@@ -177,11 +197,12 @@ def pixels(part: Part, i: int, folder: Path) -> str:
     return str(file)
 
 
-def measured(job: FitJob, pictures: Sequence[str], truths: Sequence[Labels], n: int) -> list[float]:
+def measured(
+    jobs: Sequence[FitJob], pictures: Sequence[str], truths: Sequence[Labels], n: int
+) -> list[float]:
     """Train (or find what was trained), and AP50 on the held pictures: of all, then of each category."""
     torch.set_num_threads(1)
-    detector = load(fit(job, LocalHooks(Path(job.out), checkpoint_every=100)).weights)
-    found = list(predict(detector, (np.load(file) for file in pictures)))
+    found = list(predict(load(trained(jobs)), (np.load(file) for file in pictures)))
     scores = [detection(truths, found, n).ap50]
     for category in range(n):
         mine = [t.take(t.categories == category) for t in truths]
@@ -197,10 +218,10 @@ def run(benches: Sequence[Bench], ways: Sequence[str], given: argparse.Namespace
     with ProcessPoolExecutor(given.slots, get_context("spawn")) as pool:
         started = {}
         for (w, way), (s, bench) in ((w, s) for w in enumerate(ways) for s in enumerate(benches)):
-            job = training(bench, way, given.steps, given.crop, given.cache)
+            jobs = chain(bench, way, given)
             held = [pixels(bench.part, i, given.cache) for i in bench.held]
             truths = [bench.part.truths[i] for i in bench.held]
-            started[pool.submit(measured, job, held, truths, n)] = (w, s)
+            started[pool.submit(measured, jobs, held, truths, n)] = (w, s)
         for count, future in enumerate(as_completed(started), 1):
             w, s = started[future]
             found[w, s] = future.result()
@@ -238,7 +259,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
     parser.add_argument("--sets", default="emps,bccd", help="(%(default)s)")
     parser.add_argument("--seeds", default="0,1,2", help="(%(default)s)")
-    parser.add_argument("--ways", default=";".join(WAYS), help="with ; between them (%(default)s)")
+    parser.add_argument("--ways", default=";".join([*WAYS, WARM]), help="with ; between them (%(default)s)")
     parser.add_argument("--known", type=int, default=8, help="images whose truth is known (%(default)s)")
     parser.add_argument("--noise", default="crowd", help="planted into emps (%(default)s)")
     parser.add_argument("--steps", type=int, default=800, help="of training (%(default)s)")
