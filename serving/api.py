@@ -33,6 +33,9 @@ from serving.metrics import Measured, Metrics
 from serving.model import Loaded, ModelHolder
 
 PAGE = Path(__file__).with_name("page")
+RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
+"""Types of a body that are no form of files: curl gives the second to everything that it is not told."""
+
 PREVIEW_SIDE = 1600
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost"]
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -189,7 +192,7 @@ async def picture_bytes(request: Request) -> bytes:
     kind = request.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         data = await _first_file(request)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif kind.startswith("image/") or kind in RAW:
         data = await request.body()
     else:
         fix = "Send a form, or bytes as image/png, image/jpeg, image/tiff or application/octet-stream."

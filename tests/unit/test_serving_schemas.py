@@ -107,6 +107,14 @@ def test_detect_takes_a_form_and_sixteen_bits_and_gives_a_preview(holder):
     assert answer["preview"].startswith("data:image/png;base64,")
 
 
+def test_what_curl_sends_without_a_type_is_told_by_its_content(holder):
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    served = client(holder)
+    assert served.post("/v1/detect", content=picture(), headers=headers).status_code == 200
+    refused = served.post("/v1/detect", content=b"a=1&b=2", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "unusable_input")
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status", "code"),
     [
