@@ -6,8 +6,9 @@ type, missing file) is collected and raised as one :class:`~emclean.errors.Confi
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,9 @@ __all__ = [
 Model = TypeVar("Model", bound=Section)
 
 UNKNOWN = "unknown key"
+
+ALIKE = 0.8
+"""How alike (difflib's ratio) a name must be to an unknown one to be proposed in its place."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -129,8 +133,9 @@ def _load(
     config, wrong = _checked(model, values)
     faults += list(wrong.values())
     faults += path_faults(values, Path.cwd(), paths)
-    # an unknown key is no reason for another fault, a key that had to be left out may be
-    missing = [key for key, fault in wrong.items() if fault != f"{key}: {UNKNOWN}"]
+    # a key that had to be left out may be why another fault shows; of an unknown key, the one that was meant
+    meant = [_meant(model, key) if f"{key}: {UNKNOWN}" in fault else key for key, fault in wrong.items()]
+    missing = [key for key in meant if key]
     faults += [fault for fault in combined(config) if not _names_one_of(missing, fault)]
     if faults:
         raise ConfigError(faults, str(file or "configuration"))
@@ -143,7 +148,7 @@ def _checked(model: type[Model], values: Mapping[str, Any]) -> tuple[Model, dict
         return model.model_validate(values), {}
     except ValidationError as error:
         entries = error.errors()
-    wrong = {".".join(str(part) for part in entry["loc"]): _fault(entry) for entry in entries}
+    wrong = {".".join(str(part) for part in entry["loc"]): _fault(model, entry) for entry in entries}
     sound = deepcopy(dict(values))
     for entry in entries:
         _drop(sound, entry["loc"])
@@ -158,14 +163,34 @@ def _drop(tree: dict[Any, Any], path: Sequence[int | str]) -> None:
         del tree[key]
 
 
-def _fault(entry: Any) -> str:
+def _fault(model: type[Section], entry: Any) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
-        return f"{key}: {UNKNOWN}"
+        meant = _meant(model, key)
+        return f"{key}: {UNKNOWN}" + (f"; did you mean {meant}?" if meant else "")
     return f"{key}: {entry['msg'].removeprefix('Value error, ')} (got {entry['input']!r})"
 
 
-def _names_one_of(keys: Sequence[str], fault: str) -> bool:
+def _meant(model: type[Section], unknown: str) -> str:
+    """The key that an unknown one is probably meant for: alike as a whole, or as its last word; or none."""
+    known = list(_keys(model))
+    if alike := get_close_matches(unknown, known, 1, ALIKE):
+        return alike[0]
+    last = [key.rpartition(".")[2] for key in known]
+    alike = get_close_matches(unknown.rpartition(".")[2], last, 1, ALIKE)
+    return known[last.index(alike[0])] if alike and last.count(alike[0]) == 1 else ""
+
+
+def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every key of a section and of those within it, its sections' own names included."""
+    for name, info in section.model_fields.items():
+        yield prefix + name
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _names_one_of(keys: Iterable[str], fault: str) -> bool:
     """Whether a fault speaks of one of the keys, or of a key in one of these sections."""
     named = re.findall(r"\w+(?:\.\w+)*", fault)
-    return any(f"{name}.".startswith(f"{key}.") for name in named for key in keys)
+    return any(f"{name}.".startswith(f"{key}.") for key in keys for name in named)

@@ -23,7 +23,8 @@ def consistency_faults(config: ActiveClean) -> list[str]:
         (test.truth and not test.images, "data.test.images: needed with data.test.truth"),
         (
             untold and not people,
-            "expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images",
+            "expert.truth: the simulated expert needs a truth file (COCO JSON) for your own images; "
+            "for people who answer in Label Studio give expert.kind=label_studio",
         ),
         (
             expert.truth and not own,

@@ -94,6 +94,32 @@ def test_combinations_that_cannot_work_are_named(overrides, fault) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("budget.round=3", "budget.round: unknown key; did you mean budget.rounds?"),
+        ("budjet.rounds=3", "budjet: unknown key; did you mean budget?"),
+        ("rounds=3", "rounds: unknown key; did you mean budget.rounds?"),
+        ("image=x", "image: unknown key"),  # of the pool or of the test set
+        ("bogus=1", "bogus: unknown key"),
+    ],
+)
+def test_of_an_unknown_key_the_one_that_was_meant_is_named(override, words) -> None:
+    assert faults_of(override) == (words,)
+
+
+def test_a_mistyped_key_or_value_brings_no_second_fault(tmp_path) -> None:
+    (found,) = faults_of(*IMAGES, "expert.kind=labelstudio")
+    assert found.startswith("expert.kind: Input should be")
+    (found,) = faults_of("data.pool.image=.", "data.pool.crowd=.", "expert.kind=label_studio")
+    assert found == "data.pool.image: unknown key; did you mean data.pool.images?"
+
+
+def test_without_an_expert_of_ones_own_people_are_named() -> None:
+    (found,) = faults_of(*IMAGES)
+    assert found.endswith("give expert.kind=label_studio")
+
+
+@pytest.mark.parametrize(
     ("override", "fault"),
     [
         (
