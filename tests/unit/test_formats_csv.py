@@ -46,6 +46,10 @@ def test_sides_other_separators_and_a_byte_order_mark(tmp_path, separator):
         ("a.png,1,2,3,4,,,", "no category"),
         (",1,2,3,4,deposit,,", "no image"),
         ("a.png,1,2,3,4,deposit,,first", "duplicate id first"),
+        (
+            "a.png,1,2,3,4,deposit,ann,second,extra",
+            "more cells than the 8 columns of the first line: 'extra'",
+        ),
     ],
 )
 def test_a_bad_row_is_set_aside_with_its_line(bad, reason):
@@ -54,6 +58,17 @@ def test_a_bad_row_is_set_aside_with_its_line(bad, reason):
     (aside,) = file.set_aside
     assert reason in aside.reason
     assert aside.item in ("line 3", "a.png: label first")
+
+
+def test_a_bad_row_counts_once_and_names_no_picture():
+    file = csv.parse(HEAD + "a.png,1,2,3,4,deposit,,\nmoved,a.png,1,2,3,4,,\nb.png,1,2,1,2,x,,\n", "l.csv")
+    assert [entry.file_name for entry in file.images] == ["a.png"]
+    assert [item.item for item in file.set_aside] == ["line 3", "line 4"]
+
+
+def test_empty_cells_at_the_end_of_a_row_are_no_fault():
+    file = csv.parse(HEAD + "a.png,1,2,3,4,deposit,ann,l1,,\n", "l.csv")
+    assert (len(file.labels["a.png"]), file.set_aside) == (1, ())
 
 
 @pytest.mark.parametrize("text", ["", "hello\nworld\n", "image,x1,y1,x2\na,1,2,3\n"])

@@ -39,9 +39,10 @@ def parse(text: str, where: str) -> LabelFile:
             image = item.get("image", "")
             if not image:
                 raise BadRow("has no image")
-            images.setdefault(image, ImageEntry(image))
             if any(item.get(name) for name in header if name != "image"):
                 found.append(_row(item, line, sides))
+            # a bad row names no picture: its cells may stand in the wrong columns
+            images.setdefault(image, ImageEntry(image))
         except BadRow as cause:
             aside.append(SetAside("label", f"line {line}", str(cause)))
     kept = list(_once(found, aside))
@@ -97,7 +98,13 @@ def _rows(
         except csv.Error as cause:
             aside.append(SetAside("label", f"line {line}", str(cause)))
             continue
-        if cells:
+        surplus = [cell.strip() for cell in cells[len(header) :] if cell.strip()]
+        if surplus:
+            reason = (
+                f"more cells than the {len(header)} columns of the first line: {', '.join(surplus)[:40]!r}"
+            )
+            aside.append(SetAside("label", f"line {line}", reason))
+        elif cells:
             yield line, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
 
 
