@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from emclean.loop.asking import Question
 from emclean.loop.blind import comparison
@@ -28,3 +29,20 @@ def test_blind_answers_stand_beside_the_others() -> None:
 def test_nothing_is_said_without_both_kinds() -> None:
     assert comparison([question("a", True)], {"run/a/0": answer("a", 3)}, CROWD) == ""
     assert comparison([], {}, CROWD) == ""
+
+
+@pytest.mark.parametrize(
+    ("pictures", "boxes", "said"),
+    [
+        (1, 2, "cannot be told yet"),
+        (5, 2, "do not seem to sway"),
+        (5, 1, "answers fewer boxes with them"),
+        (5, 3, "answers more boxes with them"),
+    ],
+)
+def test_the_numbers_come_with_what_to_conclude(pictures: int, boxes: int, said: str) -> None:
+    names = [f"{kind}{k}" for kind in ("blind", "shown") for k in range(pictures)]
+    questions = [question(name, name.startswith("blind")) for name in names]
+    answers = {q.task.key: answer(q.task.image.image_id, 2 if q.task.blind else boxes) for q in questions}
+    crowd = {name: CROWD["a"] for name in names}
+    assert said in comparison(questions, answers, crowd).split(".")[0]

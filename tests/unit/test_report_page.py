@@ -7,6 +7,7 @@ import pytest
 from emclean.report import html
 from emclean.report.data import Figure, GradeRow, KindRow, ReportData, RoundRow, StageTime
 from emclean.report.page import headline, render
+from emclean.report.text import rounds_table
 from emclean.types import LabelQuality, SetAside
 
 PNG = b"\x89PNG picture"
@@ -201,3 +202,81 @@ def test_a_round_is_read_from_the_summary():
         promoted=True,
     )
     assert row == RoundRow(1, 4, 3, 2, 1, 0, 2.5, 0.1, 0.9, 0.8, 0.85, 0.6, None, None, "3", True)
+
+
+ESTIMATE = {
+    "labels": {"value": 0.62, "low": 0.5, "high": 0.71, "images": 7},
+    "ap50": {"value": 0.7, "low": 0.2, "high": 0.96, "images": 3},
+}
+PLAIN = {
+    "round": 1,
+    "cost": {"images": 12, "boxes": {}, "minutes": 3.0, "share_of_full": 0.2},
+    "labels": {"precision": None, "recall": None, "f1": None},
+    "skipped": 1,
+    "ap50": None,
+    "ap50_low": None,
+    "ap50_high": None,
+    "model_version": "2",
+    "promoted": True,
+    "estimate": ESTIMATE,
+}
+
+
+def test_without_a_truth_the_estimates_are_shown_and_marked_as_such():
+    data = ReportData("people", "finished", rounds=[RoundRow.of(PLAIN)])
+    text = Reader(render(data)).text
+    assert headline(data).startswith(
+        "Round 1 reaches AP50 0.70 (0.20 to 0.96), estimated from 3 pictures that the expert answered, for 2"
+    )
+    assert "≈\u202f0.70" in render(data)
+    assert "≈ 0.70 AP50 (0.20 to 0.96), estimated from 3 pictures" in text
+    assert "≈ 0.62 F1 of the labels that no expert has seen (0.50 to 0.71), estimated from 7 pictures" in text
+    assert "3.0 20.0 % – – ≈ 0.62 ≈ 0.70 2 yes" in text
+    assert "AP50 against expert minutes" in text
+    assert "F1 of the labels, – before" not in text
+
+
+def test_what_is_measured_is_never_replaced_by_an_estimate():
+    row = RoundRow.of({**PLAIN, "ap50": 0.5, "labels": {"f1": 0.9}, "skipped": 0})
+    text = Reader(render(ReportData("truth", "finished", rounds=[row]))).text
+    assert "≈" not in text
+    assert "skipped" not in text
+
+
+def test_a_round_without_any_figure_says_why():
+    row = RoundRow.of({**PLAIN, "estimate": {"ap50": {"value": None}}})
+    assert "no picture was held back to measure it" in headline(ReportData("x", "finished", rounds=[row]))
+
+
+def test_skipped_tasks_are_told_beside_the_answered_images():
+    text = Reader(render(ReportData("people", "finished", rounds=[RoundRow.of(PLAIN)]))).text
+    assert "12 images answered by the expert, 1 skipped" in text
+    assert "1 task skipped, which is no answer" in text
+
+
+def test_times_are_plain_and_every_table_of_grades_has_a_title():
+    page = Reader(render(full(started="2026-11-23T06:55:23+00:00", finished="soon")))
+    assert "2026-11-23 06:55 UTC – soon" in page.text
+    assert page.tags.count("h3") == 2
+
+
+def test_the_table_of_corrections_says_that_the_wanted_precision_is_an_estimate(page):
+    assert "what comes out, measured there or against a truth, may be less" in page.text
+
+
+def test_the_terminal_shows_the_same_estimates_and_skips():
+    boxes = dict.fromkeys(("added", "moved", "deleted", "verified"), 0)
+    summary = {
+        "rounds": [PLAIN | {"cost": {**PLAIN["cost"], "boxes": boxes}}],
+        "crowd_labels": None,
+        "floor": {"ap50": None},
+        "ceiling": {"ap50": None},
+        "final": {"percent_of_ceiling": None},
+    }  # fmt: skip
+    lines = rounds_table(summary).splitlines()
+    assert lines[2].split()[-3:] == ["≈0.62", "≈0.70", "2"]
+    assert lines[3] == "1 task skipped: no answer, not among the images"
+    assert lines[4].startswith(
+        "≈ label F1 of the labels that no expert has seen: estimated, 0.50 to 0.71, from 7"
+    )
+    assert lines[5].startswith("≈ AP50: estimated, 0.20 to 0.96, from 3 random pictures")

@@ -8,11 +8,30 @@ from emclean.types import LabelQuality, SetAside
 
 
 @dataclass(frozen=True)
+class Estimated:
+    """A figure estimated on ``images`` of the expert's random pictures, with its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    images: int | None = None
+
+    @staticmethod
+    def of(entry: Mapping[str, Any] | None) -> "Estimated | None":
+        """Read one figure of ``rounds[].estimate`` in a ``summary.json``; None where it is not known."""
+        if not entry or entry.get("value") is None:
+            return None
+        return Estimated(entry["value"], entry.get("low"), entry.get("high"), entry.get("images"))
+
+
+@dataclass(frozen=True)
 class RoundRow:
     """One round. Cost columns count everything spent up to its end; shares and rates are fractions 0-1.
 
     By grade, ``grades`` counts the judged instances, ``corrected`` those corrected without asking, and
-    ``asked`` those in the images that the expert was asked about up to its end.
+    ``asked`` those in the images that the expert was asked about up to its end. ``images`` were answered,
+    ``skipped`` tasks were not. The estimates need no truth: ``ap50_estimate`` is the model's,
+    ``f1_estimate`` that of the labels which no expert has seen.
     """
 
     round: int
@@ -34,11 +53,15 @@ class RoundRow:
     grades: Mapping[str, int] = field(default_factory=dict)
     corrected: Mapping[str, int] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
+    skipped: int | None = None
+    ap50_estimate: Estimated | None = None
+    f1_estimate: Estimated | None = None
 
     @staticmethod
     def of(row: Mapping[str, Any], **more: Any) -> "RoundRow":
         """Read one entry of ``rounds`` in a run's ``summary.json``; ``more`` adds or replaces fields."""
         cost, labels = row.get("cost") or {}, row.get("labels") or {}
+        estimate = row.get("estimate") or {}
         fields: dict[str, Any] = {
             "round": row["round"],
             **{name: cost.get(name) for name in ("images", "minutes", "share_of_full")},
@@ -48,8 +71,11 @@ class RoundRow:
             },
             **{name: labels.get(name) for name in ("precision", "recall", "f1")},
             **{
-                name: row.get(name) for name in ("ap50", "ap50_low", "ap50_high", "model_version", "promoted")
+                name: row.get(name)
+                for name in ("ap50", "ap50_low", "ap50_high", "model_version", "promoted", "skipped")
             },
+            "ap50_estimate": Estimated.of(estimate.get("ap50")),
+            "f1_estimate": Estimated.of(estimate.get("labels")),
         }
         return RoundRow(**{**fields, **more})
 
@@ -111,7 +137,8 @@ class ReportData:
     """Everything that the page of one run shows.
 
     ``floor`` and ``ceiling`` are AP50 after training on all crowd labels and on full expert labels;
-    ``services`` maps names to addresses; ``lineage`` maps what the run was made from to a digest or version.
+    ``services`` maps names to addresses; ``lineage`` maps what the run was made from to a digest or version;
+    ``export`` is the command that writes the labels to a file.
     """
 
     name: str
@@ -135,6 +162,7 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    export: str = ""
 
     @property
     def last(self) -> RoundRow | None:

@@ -3,13 +3,16 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from emclean.report.data import Figure
+from emclean.report.data import Estimated, Figure
 
 DASH = "–"
+ABOUT = "≈"
+"""Stands before a figure that is estimated, not measured."""
 MASK = "********"
 
 # Nothing may be loaded from anywhere: pictures are in the page, and no script runs, whatever a name says.
@@ -31,6 +34,13 @@ def number(value: float | None, digits: int = 3) -> str:
     return DASH if value is None or value != value else f"{value:.{digits}f}"
 
 
+def measured(value: float | None, estimate: Estimated | None) -> str:
+    """A figure as measured; where only an estimate is known, that one, marked with :data:`ABOUT`."""
+    if value is None and estimate is not None:
+        return f"{ABOUT}\u202f{estimate.value:.2f}"
+    return number(value)
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction 0-1 as per cent; None and NaN are a dash."""
     return DASH if value is None or value != value else f"{100 * value:.{digits}f} %"
@@ -39,6 +49,15 @@ def percent(value: float | None, digits: int = 1) -> str:
 def whole(value: int | None) -> str:
     """A count; None is a dash."""
     return DASH if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def moment(iso: str) -> str:
+    """A moment in ISO form as people write it, to the minute; any other text stays as it is."""
+    try:
+        at = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return at.strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
 def link(address: str | None) -> str:
@@ -107,6 +126,11 @@ def section(title: str, *content: str, note: str = "") -> str:
         return ""
     words = f'<p class="note">{text(note)}</p>' if note else ""
     return f"<section><h2>{text(title)}</h2>{words}{inside}</section>"
+
+
+def titled(title: str, content: str) -> str:
+    """A part of a section with a heading of its own."""
+    return f"<h3>{text(title)}</h3>{content}"
 
 
 def folded(title: str, content: str) -> str:

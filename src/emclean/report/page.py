@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from emclean.report import html, plots
-from emclean.report.data import Figure, ReportData, RoundRow
+from emclean.report.data import Estimated, Figure, ReportData, RoundRow
+from emclean.report.text import plural
 from emclean.report.theme import ThemeName
 from emclean.types import GRADES
 
@@ -37,7 +38,7 @@ _OVERLAY_NOTE = (
 
 def _header(data: ReportData) -> str:
     kind = _PILLS.get(data.status.lower(), "")
-    when = " – ".join(html.text(time) for time in (data.started, data.finished) if time)
+    when = " – ".join(html.text(html.moment(time)) for time in (data.started, data.finished) if time)
     addresses = "".join(
         f"<dt>{html.text(name)}</dt><dd>{html.link(address)}</dd>" for name, address in data.services.items()
     )
@@ -50,9 +51,9 @@ def _header(data: ReportData) -> str:
 def headline(data: ReportData) -> str:
     """The run in one sentence, of what is known and no more."""
     last = data.last
-    if last is None or last.ap50 is None:
+    if last is None:
         return "No round has been evaluated yet."
-    words = f"Round {last.round} reaches AP50 {last.ap50:.3f}"
+    words = f"Round {last.round} {_reached(last)}"
     if data.percent_of_ceiling is not None:
         words += f", {data.percent_of_ceiling:.1f} % of what all expert labels give"
     if last.share_of_full is not None:
@@ -64,28 +65,61 @@ def headline(data: ReportData) -> str:
     return html.text(words + ".")
 
 
+def _reached(row: RoundRow) -> str:
+    """What the model reaches: measured on held-out images, else estimated, else not known."""
+    if row.ap50 is not None:
+        return f"reaches AP50 {row.ap50:.3f}"
+    if row.ap50_estimate is None:
+        return "is done; how good its model is cannot be told, because no picture was held back to measure it"
+    found = row.ap50_estimate
+    return f"reaches AP50 {found.value:.2f} {_range(found)}, {_origin(found)}"
+
+
+def _range(found: Estimated) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f"({found.low:.2f} to {found.high:.2f})"
+
+
+def _origin(found: Estimated) -> str:
+    return f"estimated from {plural(found.images or 0, 'picture')} that the expert answered"
+
+
 def _tiles(data: ReportData) -> str:
     last = data.last or RoundRow(0)
-    before, after = (html.number(quality.f1 if quality else None) for quality in (data.before, data.after))
     of_ceiling: tuple[tuple[str, str], ...] = ()
     if data.percent_of_ceiling is not None:
         of_ceiling = (
             (html.percent(data.percent_of_ceiling / 100), f"of the ceiling {html.number(data.ceiling)}"),
         )
     tiles = (
-        (html.number(last.ap50), f"AP50 {_interval(last)}"),
+        (html.measured(last.ap50, last.ap50_estimate), f"AP50 {_interval(last)}"),
         *of_ceiling,
         (html.number(last.minutes, 1), "expert minutes"),
         (html.percent(last.share_of_full), "of the cost of labelling everything"),
-        (after, f"F1 of the labels, {before} before"),
-        (html.whole(last.images), "images answered by the expert"),
+        _label_tile(data, last),
+        (html.whole(last.images), f"images answered by the expert{_skipped(last)}"),
         (html.whole(len(data.set_aside)), "images and labels set aside"),
     )
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
     return f'<div class="tiles">{cells}</div>'
 
 
+def _label_tile(data: ReportData, last: RoundRow) -> tuple[str, str]:
+    before, after = (quality.f1 if quality else None for quality in (data.before, data.after))
+    if after is None and last.f1 is None and last.f1_estimate is not None:
+        words = f"F1 of the labels that no expert has seen {_range(last.f1_estimate)}"
+        return html.measured(None, last.f1_estimate), f"{words}, {_origin(last.f1_estimate)}"
+    return html.number(after), f"F1 of the labels, {html.number(before)} before"
+
+
+def _skipped(row: RoundRow) -> str:
+    return f", {row.skipped} skipped" if row.skipped else ""
+
+
 def _interval(row: RoundRow) -> str:
+    if row.ap50 is None and row.ap50_estimate is not None:
+        return f"{_range(row.ap50_estimate)}, {_origin(row.ap50_estimate)}"
     if row.ap50_low is None or row.ap50_high is None:
         return ""
     return f"({row.ap50_low:.3f} to {row.ap50_high:.3f})"
@@ -117,7 +151,9 @@ def _curves(data: ReportData) -> str:
 
 
 def _band_words(curve: plots.Curve) -> str:
-    return "Band: interval over the held-out images." if curve.low is not None else ""
+    if curve.low is None:
+        return ""
+    return f"Band: interval over the {'expert’s random' if curve.estimated else 'held-out'} images."
 
 
 def _rounds(data: ReportData) -> str:
@@ -133,7 +169,23 @@ def _rounds(data: ReportData) -> str:
     )
     if known:
         note += " Floor: trained on crowd labels alone. Ceiling: trained on all expert labels."
-    return html.section("Rounds", html.table(head, rows), note=note)
+    return html.section("Rounds", html.table(head, rows), note=note + _round_remarks(data))
+
+
+def _round_remarks(data: ReportData) -> str:
+    """What the table does not say by itself: skipped tasks, and which figures are estimates."""
+    skipped = data.last.skipped if data.last else None
+    said = f" Images: answered; {plural(skipped, 'task')} skipped, which is no answer." if skipped else ""
+    if any(_estimated(row) for row in data.rounds):
+        said += (
+            f" {html.ABOUT}: no truth to measure on, so estimated from the expert's random pictures; the F1 "
+            "is that of the labels that no expert has seen."
+        )
+    return said
+
+
+def _estimated(row: RoundRow) -> bool:
+    return bool((row.ap50 is None and row.ap50_estimate) or (row.f1 is None and row.f1_estimate))
 
 
 def _round_cells(row: RoundRow) -> list[str]:
@@ -144,7 +196,9 @@ def _round_cells(row: RoundRow) -> list[str]:
         *(html.whole(count) for count in counts),
         html.number(row.minutes, 1),
         html.percent(row.share_of_full),
-        *(html.number(value) for value in (row.precision, row.recall, row.f1, row.ap50)),
+        *(html.number(value) for value in (row.precision, row.recall)),
+        html.measured(row.f1, row.f1_estimate),
+        html.measured(row.ap50, row.ap50_estimate),
         html.text(row.model_version),
         promoted,
     ]
@@ -185,9 +239,11 @@ def _grades(data: ReportData) -> str:
         "for the wanted precision. A dash: that precision cannot be reached, so nothing is corrected. "
         "Found: in the whole pool, which each round judges anew. Corrected: automatically; right: of these, "
         "by the truth file where there is one. Asked: in the images that the expert was asked about so far. "
-        "Measured precision: on those that were checked in the expert's images."
+        "Measured precision: on those that were checked in the expert's images. The wanted precision (0.95 "
+        "unless the configuration says otherwise) is met by an estimate from these few images; what comes "
+        "out, measured there or against a truth, may be less (docs/decisions/0003)."
     )
-    listed = html.table(head, rows) if data.grades else ""
+    listed = html.titled("In the newest round", html.table(head, rows)) if data.grades else ""
     return html.section("Grades", stacked, listed, _grades_by_round(data.rounds), note=note)
 
 
@@ -199,7 +255,11 @@ def _grades_by_round(rounds: Sequence[RoundRow]) -> str:
         if row.grades
         for what, counts in (("found", row.grades), ("corrected", row.corrected), ("asked", row.asked))
     ]
-    return html.table(("", "", *GRADES), rows, left=(0, 1)) if rows else ""
+    if not rows:
+        return ""
+    return html.titled(
+        "Found, corrected and asked in each round", html.table(("", "", *GRADES), rows, left=(0, 1))
+    )
 
 
 def _gallery(figures: Iterable[Figure]) -> str:

@@ -1,7 +1,7 @@
 """Plots as PNG bytes, for the report and for MLflow; each takes plain values and a page theme."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,8 @@ _COST_LABELS = {
 class Curve:
     """A score ``[N]`` against cost ``[N]``, with its interval ``low [N]``, ``high [N]`` where known.
 
-    ``full`` is what labelling everything would cost, in the same unit.
+    ``full`` is what labelling everything would cost, in the same unit; ``estimated`` scores come from the
+    expert's random images, for want of held-out ones.
     """
 
     name: str
@@ -33,11 +34,15 @@ class Curve:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     full: float | None = None
+    estimated: bool = False
 
 
 def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str = "this run") -> Curve:
-    """The budget curve of a run; rounds without score or cost are left out."""
+    """The budget curve of a run, measured or else estimated; rounds without score or cost are left out."""
     field = {"minutes": "minutes", "share": "share_of_full", "images": "images"}[unit]
+    estimated = all(row.ap50 is None for row in rounds)
+    if estimated:
+        rounds = [_as_estimated(row) for row in rounds]
     rows = [row for row in rounds if row.ap50 is not None and getattr(row, field) is not None]
     banded = bool(rows) and all(row.ap50_low is not None and row.ap50_high is not None for row in rows)
     return Curve(
@@ -47,7 +52,13 @@ def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str =
         [float(row.ap50_low or 0.0) for row in rows] if banded else None,
         [float(row.ap50_high or 0.0) for row in rows] if banded else None,
         _full_cost(rows, field),
+        estimated,
     )
+
+
+def _as_estimated(row: RoundRow) -> RoundRow:
+    found = row.ap50_estimate
+    return replace(row, ap50=found.value, ap50_low=found.low, ap50_high=found.high) if found else row
 
 
 def _full_cost(rows: Sequence[RoundRow], field: str) -> float | None:
@@ -78,7 +89,8 @@ def budget_curve(
     _reference(axes, ceiling, "ceiling: all expert labels", colours, above=True)
     _reference(axes, floor, "floor: crowd labels alone", colours, above=False)
     axes.set_xlabel(_COST_LABELS[unit])
-    axes.set_ylabel("AP50 on held-out images")
+    estimated = any(curve.estimated for curve in drawn)
+    axes.set_ylabel("AP50, estimated on expert's random images" if estimated else "AP50 on held-out images")
     axes.set_ylim(*_score_range(drawn, floor, ceiling))
     axes.set_xlim(0, 1.06 * max(max(curve.cost) for curve in drawn) or 1.0)
     if unit == "share":

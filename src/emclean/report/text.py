@@ -1,8 +1,9 @@
-"""The tables of a run's rounds and of a grid's cells for a terminal."""
+"""The tables of a run's rounds and of a grid's cells for a terminal, and counts in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emclean.report.data import Estimated, RoundRow
 from emclean.report.grid_data import CellRow, points
 
 HEAD = (
@@ -20,8 +21,16 @@ HEAD = (
 )
 
 
+def plural(count: int, noun: str) -> str:
+    """``1 picture``, ``3 pictures``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def rounds_table(summary: Mapping[str, Any]) -> str:
-    """The rounds of a summary as aligned text, with floor, ceiling and what the served model reaches."""
+    """The rounds of a summary as aligned text, with floor, ceiling and what the served model reaches.
+
+    Where nothing was there to measure on, a figure is the estimate, marked ``≈``.
+    """
     rows = [_cells(row) for row in summary["rounds"]]
     crowd = summary.get("crowd_labels") or {}
     blank = [""] * (len(HEAD) - 4)
@@ -30,6 +39,7 @@ def rounds_table(summary: Mapping[str, Any]) -> str:
     if ceiling is not None:
         rows.append(["ceiling", *blank, "", _number(ceiling), ""])
     lines = [_aligned([HEAD, *rows])]
+    lines += _remarks(summary["rounds"])
     percent = summary["final"]["percent_of_ceiling"]
     if percent is not None:
         lines.append(
@@ -38,13 +48,34 @@ def rounds_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _remarks(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the figures do not say: the tasks that were skipped, and what an estimate rests on."""
+    last = RoundRow.of(rounds[-1]) if rounds else RoundRow(0)
+    said = (
+        [f"{plural(last.skipped, 'task')} skipped: no answer, not among the images"] if last.skipped else []
+    )
+    for name, measured, found in (
+        ("label F1", last.f1, last.f1_estimate), ("AP50", last.ap50, last.ap50_estimate),
+    ):  # fmt: skip
+        if measured is None and found and found.low is not None and found.high is not None:
+            place = f"{found.low:.2f} to {found.high:.2f}, from {plural(found.images or 0, 'random picture')}"
+            more = " of the labels that no expert has seen" if name == "label F1" else ""
+            said.append(f"≈ {name}{more}: estimated, {place}; there is no truth to measure on")
+    return said
+
+
+def _score(measured: float | None, found: Estimated | None) -> str:
+    return f"≈{found.value:.2f}" if measured is None and found is not None else _number(measured)
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    cost = row["cost"]
+    cost, known = row["cost"], RoundRow.of(row)
     touched = [str(cost["boxes"][name]) for name in ("added", "moved", "deleted", "verified")]
     spent = [str(cost["images"]), *touched, f"{cost['minutes']:.1f}", _percent(cost["share_of_full"])]
     version = row["model_version"] or ""
     mark = "" if row.get("promoted") or not version else " (not promoted)"
-    return [str(row["round"]), *spent, _number(row["labels"]["f1"]), _number(row["ap50"]), f"{version}{mark}"]
+    scores = [_score(known.f1, known.f1_estimate), _score(known.ap50, known.ap50_estimate)]
+    return [str(row["round"]), *spent, *scores, f"{version}{mark}"]
 
 
 def _number(value: float | None) -> str:
