@@ -130,7 +130,7 @@ def test_label_studio_going_down_in_the_middle(tmp_path, label_studio):
     )
     running = job.start()
     until = time.monotonic() + 240
-    while "tasks are with the label service" not in (job.said() if job.log.exists() else ""):
+    while "with the label service" not in (job.said() if job.log.exists() else ""):
         assert time.monotonic() < until, job.said()
         time.sleep(0.2)
     server.stop(label_studio.pid)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
+"""Seconds until what has not changed is said again, at first and at most."""
+
 
 def duration(seconds: float) -> str:
     """Seconds in words: ``42 s``, ``3 min 10 s``, ``2 h 05 min``."""
@@ -15,6 +18,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _far(done: float, total: float, seconds: float, share: float) -> str:
+    """How far something is; before its first step its workers are still being started."""
+    if share <= 0:
+        return "starting the workers"
+    return f"{done:g} of {total:g}, about {duration(seconds * (1 - share) / share)} left"
 
 
 class Console:
@@ -32,6 +42,7 @@ class Console:
         self._start = clock()
         self._last_line = -1e9
         self._moving = False
+        self._waits_for, self._told_at, self._pause = "", -1e9, FIRST_PAUSE_S
 
     def say(self, text: str) -> None:
         """One line that stays, with the time since the start in front."""
@@ -43,16 +54,23 @@ class Console:
         """How much of ``total`` is done; ``since`` is the clock's reading at its start, for the estimate."""
         now = self._clock()
         share = min(done / total, 1.0) if total else 1.0
-        left = (now - since) * (1 - share) / share if share > 0 else None
-        message = f"{text}: {done:g} of {total:g}" + (
-            f", about {duration(left)} left" if left is not None else ""
-        )
+        message = f"{text}: {_far(done, total, now - since, share)}"
         if self._stream.isatty():
             print(f"\r\x1b[2K        {message}", end="", file=self._stream, flush=True)
             self._moving = True
         elif now - self._last_line >= self._every:
             self._last_line = now
             self.say(f"  {message}")
+
+    def patiently(self, text: str) -> None:
+        """What only people bring on: a line when it changes, and again at growing intervals, no estimate."""
+        now = self._clock()
+        changed = text != self._waits_for
+        if not changed and now - self._told_at < self._pause:
+            return
+        self._pause = FIRST_PAUSE_S if changed else min(2 * self._pause, LONGEST_PAUSE_S)
+        self._waits_for, self._told_at = text, now
+        self.say(f"  {text}")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[float, float], None]]:

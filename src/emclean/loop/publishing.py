@@ -12,7 +12,7 @@ from emclean.loop.asking import questions_until
 from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
 from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
-from emclean.loop.spending import full_minutes, spent_until
+from emclean.loop.spending import full_minutes, skipped_until, spent_until
 from emclean.loop.states import RunState
 from emclean.science import evaluation, scores
 from emclean.types import Cost, Labels, Predictions
@@ -41,11 +41,12 @@ def test_truth(job: Job) -> dict[str, Labels]:
 
 
 def round_row(job: Job, round_: int, weights: str) -> dict[str, Any]:
-    """One entry of ``rounds`` in the summary: cost and questions so far, label quality, AP50."""
+    """One entry of ``rounds`` in the summary: cost, questions and skips so far, label quality, AP50."""
     cost = spent_until(job, round_)
     row: dict[str, Any] = {"round": round_, "cost": cost_entry(cost, full_minutes(job))}
     kinds = [q.task.kind for q in questions_until(job, round_)]
     row["asked"] = {kind: kinds.count(kind) for kind in ("image", "review")}
+    row["skipped"] = skipped_until(job, round_)
     row["labels"] = label_entry(job, standing_labels(job))
     found = test_detection(job, weights)
     row.update({"ap50": None, "ap50_low": None, "ap50_high": None, "ap": None})

@@ -3,7 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from emclean.loop.asking import Question, annotations_so_far, questions_until, side_by_side
+from emclean.loop.asking import (
+    Question,
+    annotations_so_far,
+    answers_so_far,
+    questions_until,
+    side_by_side,
+)
 from emclean.loop.cleaning import expert_labels
 from emclean.loop.job import Job
 from emclean.science import cost
@@ -14,7 +20,7 @@ BELIEF = 3
 
 
 def spent(job: Job, answers: Iterable[Answer], questions: Sequence[Question]) -> Cost:
-    """What these annotations cost; every annotator's time counts, an image counts once.
+    """What these annotations cost; every annotator's time counts, an image counts once, if it was answered.
 
     Minutes are Label Studio's lead time where people answer (at most ``expert.longest_task_s`` a task: more
     is taken for a pause), and the stated cost model's where the expert is simulated. A skipped task costs
@@ -23,7 +29,7 @@ def spent(job: Job, answers: Iterable[Answer], questions: Sequence[Question]) ->
     asked = {q.task.key: q for q in questions}
     mine = [a for a in answers if a.key in asked]
     whole = cost.total([_cost_of(job, asked[a.key], a) for a in mine])
-    return replace(whole, images=len({a.key for a in mine}))
+    return replace(whole, images=len({a.key for a in mine if not a.skipped}))
 
 
 def _cost_of(job: Job, question: Question, answer: Answer) -> Cost:
@@ -38,6 +44,12 @@ def _cost_of(job: Job, question: Question, answer: Answer) -> Cost:
 def spent_until(job: Job, round_: int) -> Cost:
     """What all answers to the questions up to this round have cost."""
     return spent(job, annotations_so_far(job), questions_until(job, round_))
+
+
+def skipped_until(job: Job, round_: int) -> int:
+    """How many tasks up to this round were skipped by everybody: that is no answer."""
+    asked = {q.task.key for q in questions_until(job, round_)}
+    return sum(a.skipped for key, a in answers_so_far(job).items() if key in asked)
 
 
 def dearer(job: Job, round_: int) -> float:

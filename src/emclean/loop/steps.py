@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emclean.errors import DataError
-from emclean.loop import asking, policies
+from emclean.loop import asking, policies, waiting
 from emclean.loop.baselines import baseline_trainings
 from emclean.loop.cleaning import (
     cleaning_predictions,
@@ -93,13 +93,12 @@ def push(job: Job, state: RunState) -> RunState:
     """Send the questions, each exactly once."""
     state = asking.open_project(job, state)
     count = asking.push(job, state.round)
-    job.parts.console.say(f"{count} tasks are with the label service")
+    job.parts.console.say(waiting.invitation(job, state, count))
     return state.at(Phase.WAIT)
 
 
 def wait(job: Job, state: RunState) -> RunState:
     """Take in answers until none is open; the same phase again means that experts are still at work."""
-    since = time.monotonic()
     mine = {q.task.key for q in asking.load_plan(job, state.round)}
     if job.settings.wait == "exit" and job.settings.expert.kind == "simulated":
         job.parts.console.say("wait=exit is for people: the simulated expert answers while the job waits")
@@ -108,9 +107,10 @@ def wait(job: Job, state: RunState) -> RunState:
         while True:
             check()
             brought = asking.pull(job, state.round)
-            left = mine.intersection(brought.open)
-            job.parts.console.progress("answers", len(mine) - len(left), len(mine), since)
-            if not left:
+            now = waiting.standing(mine, brought)
+            waiting.tell(job, state, now)
+            if not mine.intersection(brought.open):
+                job.parts.console.say(waiting.ended(now))
                 asking.pull_edits(job, state.round)
                 asking.close(job, state.round, brought)
                 _somebody_answered(job)
