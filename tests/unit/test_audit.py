@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from PIL import Image
 from science_scenes import RATES, SIDE, Scene, scenes
 
 from emclean import audit, cli
-from emclean.audit import graders, judging, tables
+from emclean.audit import findings, graders, judging, pictures, sources, tables
 from emclean.audit.checks import average_precision, calibration_error
 from emclean.boxes import intersection, to_xywh
-from emclean.errors import ConfigError, DataError
+from emclean.errors import ConfigError, DataError, LabelError
 from emclean.science import calibration
-from emclean.science.grading import Evidence, Rules, grade
+from emclean.science.grading import Evidence, Rules, features, grade
+from emclean.science.grading.grade import verdicts
 from emclean.science.noise import NoiseRates
-from emclean.stores.formats import coco
+from emclean.stores.formats import ImageEntry, coco
 from emclean.types import GRADES, Labels, Predictions
 
 CATEGORIES = [{"id": 5, "name": "particle"}, {"id": 9, "name": "vesicle"}]
@@ -300,13 +302,41 @@ def test_pictures_are_drawn_and_those_that_are_not_there_are_set_aside(files, tm
 
 def test_images_that_no_prediction_names_can_be_left_out(files, tmp_path):
     labels, seen, *_ = files
-    Path(seen).write_text("[]")
+    Path(seen).write_text(json.dumps([r for r in json.loads(Path(seen).read_text()) if r["image_id"] == 1]))
     flooded = audit.audit(labels, seen, tmp_path / "all")
-    assert flooded.instances == flooded.labels
-    assert "8 of 8 images have no prediction" in flooded.notes[1]
-    spared = audit.audit(labels, seen, tmp_path / "none", settings=audit.Settings(skip_unpredicted=True))
-    assert (spared.instances, spared.labels) == (0, flooded.labels)
-    assert {row["judged"] for row in table(tmp_path / "none" / "images.csv")} == {"no"}
+    assert flooded.instances >= flooded.labels
+    assert "7 of 8 images have no prediction" in flooded.notes[1]
+    spared = audit.audit(labels, seen, tmp_path / "some", settings=audit.Settings(skip_unpredicted=True))
+    assert spared.labels == flooded.labels
+    assert {row["image"] for row in table(tmp_path / "some" / "instances.csv")} == {"0.png"}
+    judged = [row["judged"] for row in table(tmp_path / "some" / "images.csv")]
+    assert (judged.count("yes"), judged.count("no")) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (None, "The first fault: results\\[0\\].*score"),  # labels given as predictions
+        ([{"image_id": 99, "category_id": 5, "bbox": [1, 1, 9, 9], "score": 1}], "unknown image_id 99"),
+        ([], "no prediction that can be used. Give a detector's results"),
+    ],
+)
+def test_without_any_usable_prediction_nothing_is_judged(files, tmp_path, rows, words):
+    labels, seen, *_ = files
+    Path(seen).write_text(Path(labels).read_text() if rows is None else json.dumps(rows))
+    with pytest.raises(DataError, match=words) as caught:
+        audit.audit(labels, seen, tmp_path / "out")
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_missing_input_leaves_no_folder(files, tmp_path, missing):
+    given = [*files[:3]]
+    given[missing] = str(tmp_path / "nowhere.json")
+    with pytest.raises(LabelError, match="cannot be opened"):
+        audit.audit(given[0], given[1], tmp_path / "out", truth=given[2])
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_cannot_break_a_file_or_the_page(tmp_path):
@@ -336,6 +366,46 @@ def test_a_folder_that_is_a_file_and_settings_out_of_range_are_told(files, tmp_p
         audit.audit(labels, seen, Path(labels))
     with pytest.raises(ConfigError, match="2 fault"):
         audit.Settings(confident=0, top=-1)
+
+
+def doubtful(kind: str) -> tuple[sources.Case, findings.Finding]:
+    """A label that is graded ``kind`` with certainty, while no model shows how to mend it."""
+    box = Labels(np.array([[20.0, 20, 60, 60]]), np.array([0]), ("l1",))
+    seen = Predictions(np.array([[100.0, 100, 140, 140]]), np.array([0]), np.array([0.9]))
+    evidence = Evidence(box, None, None, seen, SIDE, SIDE)
+    found = features(evidence)
+    posterior = np.eye(len(GRADES))[[GRADES.index(kind)]]
+    said = verdicts(evidence, found, posterior, np.zeros(len(found.proposed)), True)
+    case = sources.Case(1, ImageEntry("a.png", SIDE, SIDE), [{}], evidence, True)
+    return case, findings.findings(case, said, ("particle",))[0]
+
+
+@pytest.mark.parametrize("kind", ["shifted", "merged", "mislabelled"])
+def test_a_doubt_without_a_fix_says_so_and_draws_none(kind):
+    case, finding = doubtful(kind)
+    assert (finding.grade, finding.fix) == (kind, "check")
+    assert ", but the model" in finding.reason
+    around = np.array([0, 0, SIDE, SIDE], dtype=float)
+    layers = pictures._layers(case, [finding], around)
+    assert not layers.changes
+    assert layers.verdicts is not None
+    assert layers.verdicts.label.tolist() == [0]  # its word stands beside the label
+
+
+def test_a_duplicate_names_the_other_label_only_where_there_is_one():
+    _, finding = doubtful("duplicate")
+    assert finding.reason == "it seems to show an object twice, but no other label overlaps it"
+
+
+def test_a_cut_out_at_the_border_is_as_wide_as_any():
+    window = pictures._window(np.array([2.0, 50]), np.array([64.0, 64]), 200, 100)
+    assert window.tolist() == [0, 18, 64, 82]
+    assert pictures._window(np.array([2.0, 50]), np.array([300.0, 300]), 200, 100).tolist() == [
+        0,
+        0,
+        200,
+        100,
+    ]
 
 
 def wide(n: int, seed: int = 0) -> Evidence:
@@ -450,7 +520,7 @@ def test_folds_are_of_like_size(files, known):
     from emclean.audit.sources import Aside, Sources
 
     labels, seen, truth, cases = files
-    with open(labels + ".aside", "w") as file, Sources(labels, seen, truth, Aside(file)) as sources:
+    with closing(Aside()) as aside, Sources(labels, seen, truth, aside) as sources:
         made = graders.graders(sources, audit.Settings())
     sizes = np.bincount(list(made.fold_of.values()))
     assert sizes.sum() == len(cases)

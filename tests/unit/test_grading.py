@@ -9,6 +9,7 @@ from science_scenes import RATES, SIDE, Scene, model, objects, scenes
 from emclean.science.cost import CostModel
 from emclean.science.grading import Evidence, Rules, features, grade, image_score
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES
+from emclean.science.grading.grade import verdicts
 from emclean.science.noise import NoiseRates
 from emclean.science.truth import right_fixes, true_grades
 from emclean.types import GRADES, Labels, Predictions, Verdicts
@@ -55,8 +56,18 @@ def test_every_error_comes_with_its_correction() -> None:
     missed = grade(evidence([A, B, C]))
     assert missed.box[-1].tolist() == D
     assert missed.label[-1] == -1
-    assert "score 0.90" in missed.reason[-1]
+    assert "no label" in missed.reason[-1]
     assert "2 objects" in merged.reason[0]
+
+
+def test_a_grade_whose_fix_no_model_shows_says_so() -> None:
+    case = evidence([[400, 100, 440, 140]])
+    found, rows = features(case), np.eye(len(GRADES))
+    for kind in ("shifted", "merged"):
+        said = verdicts(case, found, rows[[GRADES.index(kind)]], np.zeros(len(found.proposed)), True)
+        assert said.names()[0] == kind
+        assert "but the model" in said.reason[0]
+        assert not any(sign.isdigit() for sign in said.reason[0])
 
 
 @given(st.integers(0, 300), st.integers(1, 3), st.booleans(), st.booleans())

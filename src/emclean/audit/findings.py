@@ -133,10 +133,12 @@ def findings(case: Case, verdicts: Verdicts, names: Sequence[str]) -> list[Findi
         own, parts = boxes[k], pieces.get(k, [])
         new_box = moved[k] if grade == "shifted" and moved[k] != own else None
         called_now = called[k] if grade == "mislabelled" and called[k] != categories[k] else None
-        if grade == "mislabelled":
+        if grade == "mislabelled" and called_now is None:
+            reason = "its category is doubtful, but the model knows no other for it"
+        elif grade == "mislabelled":
             reason = f"the model calls it {names[called[k]]}"
         elif grade == "duplicate":
-            reason = f"the same object as label {_twin(case, label)}"
+            reason = _twin(case, label)
         found.append(
             Finding(
                 key=case.key,
@@ -176,7 +178,10 @@ def _pieces(verdicts: Verdicts) -> dict[int, list[Box]]:
 
 
 def _twin(case: Case, label: int) -> str:
-    """The id of the other label that overlaps this one most."""
+    """Which other label shows the same object: the one that overlaps this one most, if any does."""
     overlap = iou(case.labels.boxes[label : label + 1], case.labels.boxes)[0]
-    overlap[label] = -1.0
-    return case.labels.ids[int(overlap.argmax())]
+    overlap[label] = 0.0
+    twin = int(overlap.argmax())
+    if not overlap[twin]:
+        return "it seems to show an object twice, but no other label overlaps it"
+    return f"the same object as label {case.labels.ids[twin]}"

@@ -1,8 +1,7 @@
 """The audit's pictures: labels, model and proposed fixes drawn over the worst images and instances."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import fsspec
 import numpy as np
@@ -20,7 +19,7 @@ from emclean.report import overlays
 from emclean.report.data import Figure
 from emclean.stores.formats.coco import Key
 from emclean.stores.formats.rows import ImageEntry
-from emclean.types import Floats, Labels, Predictions, SetAside, Verdicts
+from emclean.types import GRADES, Floats, Ints, SetAside, Verdicts
 
 Judged = Callable[[Case], tuple[Verdicts, list[Finding]]]
 """Judges an image again: nothing of it was kept."""
@@ -138,10 +137,7 @@ def _picture(pixels: NDArray[np.uint8], case: Case, likely: list[Finding]) -> tu
         crop = _densest(np.array([f.box for f in likely]), width, height, max(share, 96 / max(width, height)))
     boxes = np.array([f.box for f in likely]).reshape(-1, 4)
     shown = [f for f, near in zip(likely, touching(boxes, crop), strict=True) if near]
-    changes = [change for finding in shown for change in _changes(finding)]
-    seen = case.evidence.crowd.above(case.evidence.confident)
-    near: tuple[Any, Any] = _within(case.labels, crop), _within(seen, crop)
-    drawn = overlays.overlay(pixels, overlays.Layers(*near, changes=changes), SIZE, crop)
+    drawn = overlays.overlay(pixels, _layers(case, shown, crop), SIZE, crop)
     return drawn, f"; the part with most, {len(shown)} of them" if len(shown) < len(likely) else ""
 
 
@@ -152,41 +148,62 @@ def _densest(boxes: Floats, width: int, height: int, share: float) -> Floats:
     near = np.ones((len(middles), len(middles)), dtype=np.bool_)
     for axis in (0, 1):
         near &= np.abs(middles[:, axis, None] - middles[:, axis]) <= side[axis] / 2
-    middle = middles[int(near.sum(axis=1).argmax())]
-    low = np.clip(middle - side / 2, 0, np.array([width, height]) - side)
-    return np.concatenate([low, low + side])
+    return _window(middles[int(near.sum(axis=1).argmax())], side, width, height)
+
+
+def _layers(case: Case, shown: Sequence[Finding], crop: Floats) -> overlays.Layers:
+    """What is drawn of a part of an image: labels, confident predictions, and what is said of them."""
+    seen = case.evidence.crowd.above(case.evidence.confident)
+    near = np.flatnonzero(touching(case.labels.boxes, crop))
+    return overlays.Layers(
+        crowd=case.labels.take(near),
+        model=seen.take(touching(seen.boxes, crop)),
+        verdicts=_to_check([f for f in shown if f.fix == "check"], near),
+        changes=[change for finding in shown for change in _changes(finding)],
+    )
+
+
+def _to_check(found: Sequence[Finding], drawn: Ints) -> Verdicts:
+    """Words beside the labels that are doubtful and have no fix to draw; ``drawn`` indices of all labels."""
+    place = {label: i for i, label in enumerate(drawn.tolist())}
+    return Verdicts(
+        label=np.array([place.get(f.label, -1) for f in found]),
+        prediction=np.full(len(found), -1),
+        grade=np.array([GRADES.index(f.grade) for f in found]),
+        probability=np.array([f.error for f in found]),
+        box=np.array([f.box for f in found]),
+        category=np.array([f.category for f in found]),
+        reason=tuple(f.reason for f in found),
+    )
 
 
 def _changes(finding: Finding) -> list[overlays.Change]:
-    """The drawing of one fix; its grade stands at its first box."""
+    """The drawing of one fix, none where there is none; its grade stands at its first box."""
     word = f"{finding.grade} {finding.error:.2f}"
     own = np.array(finding.box)
-    if finding.fix == "add":
+    if finding.fix in ("add", "relabel"):
         return [overlays.Change(None, own, word)]
     if finding.fix == "move":
         return [overlays.Change(own, np.array(finding.new_box), word)]
     if finding.fix == "split":
         parts = [overlays.Change(None, np.array(part)) for part in finding.parts]
         return [overlays.Change(own, None, word), *parts]
-    if finding.fix == "delete":
-        return [overlays.Change(own, None, word)]
-    return [overlays.Change(None, own, word)] if finding.grade != "clean" else []
+    return [overlays.Change(own, None, word)] if finding.fix == "delete" else []
 
 
 def _cutout(pixels: NDArray[np.uint8], case: Case, finding: Finding) -> bytes:
     """One finding with what is around it."""
     boxes = [finding.box, *([finding.new_box] if finding.new_box is not None else []), *finding.parts]
     x1, y1, x2, y2 = enclosing(np.array(boxes, dtype=np.float64))
-    half = max(0.9 * max(x2 - x1, y2 - y1), 32.0)
+    side = max(1.8 * max(x2 - x1, y2 - y1), 64.0)
     height, width = pixels.shape
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    crop = np.array([max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)])
-    labels, seen = case.labels, case.evidence.crowd.above(case.evidence.confident)
-    near: tuple[Any, Any] = _within(labels, crop), _within(seen, crop)
-    layers = overlays.Layers(near[0], near[1], changes=_changes(finding))
-    return overlays.overlay(pixels, layers, CUTOUT, crop)
+    crop = _window(np.array([x1 + x2, y1 + y2]) / 2, np.array([side, side]), width, height)
+    return overlays.overlay(pixels, _layers(case, [finding], crop), CUTOUT, crop)
 
 
-def _within(part: Labels | Predictions, crop: Floats) -> Labels | Predictions:
-    """What touches the cut-out."""
-    return part.take(touching(part.boxes, crop))
+def _window(middle: Floats, side: Floats, width: int, height: int) -> Floats:
+    """The window ``[4]`` of these sides around a point, moved into the picture where that is large enough."""
+    whole = np.array([width, height], dtype=np.float64)
+    sides = np.minimum(side, whole)
+    low = np.clip(middle - sides / 2, 0, whole - sides)
+    return np.concatenate([low, low + sides])

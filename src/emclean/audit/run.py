@@ -1,5 +1,6 @@
 """The audit: every image once, its labels judged, everything written as it goes."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -45,11 +46,14 @@ def audit(
     """
     chosen = settings if settings is not None else Settings()
     folder = _folder(images)
+    _check_place(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with open_text(out / SET_ASIDE) as file, ExitStack() as stack:
-            aside = Aside(file)
+        with ExitStack() as stack:
+            aside = Aside()
+            stack.callback(aside.close)
             sources = stack.enter_context(Sources(labels, predictions, truth, aside))
+            out.mkdir(parents=True, exist_ok=True)  # not before: a wrong input leaves nothing behind
+            aside.write_to(out / SET_ASIDE)
             work = _Audit(sources, out, chosen, aside, stack, say or _quiet)
             summary = work.run()
             work.draw(summary, folder)
@@ -58,6 +62,14 @@ def audit(
         raise DataError(
             f"cannot be written: {cause}.", str(out), "Check the rights and the space."
         ) from cause
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a folder that cannot be made, before time is spent on reading."""
+    known = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not known.is_dir() or not os.access(known, os.W_OK | os.X_OK):
+        what = f"cannot be written: {known} is no folder that may be written to."
+        raise DataError(what, str(out), "Give another folder.")
 
 
 def _quiet(_: str) -> None:

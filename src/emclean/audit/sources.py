@@ -1,14 +1,17 @@
 """The files of an audit, read picture by picture: labels, predictions, and the truth where there is one."""
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from emclean.audit.tables import writer
+from emclean.audit.tables import open_text, temporary, writer
+from emclean.errors import DataError
 from emclean.science.grading import Evidence
 from emclean.stores.formats.coco import Key, Sink
 from emclean.stores.formats.coco_stream import LabelStream, ResultStream
@@ -20,13 +23,29 @@ SHOWN = 200
 
 
 class Aside:
-    """What is set aside: written to a file as it comes, counted, and the first of it kept for the page."""
+    """What is set aside: written to a file as it comes, counted, and the first of it kept for the page.
 
-    def __init__(self, file: TextIO) -> None:
-        self._rows = writer(file)
+    Until :meth:`write_to` names the file, it is a temporary one.
+    """
+
+    def __init__(self) -> None:
+        self._file: TextIO = temporary()
+        self._rows = writer(self._file)
         self._rows(("kind", "item", "reason"))
         self.first: list[SetAside] = []
         self.counts: Counter[str] = Counter()
+
+    def write_to(self, path: Path) -> None:
+        """Write what there is, and from now on all that comes, to a file."""
+        before, self._file = self._file, open_text(path)
+        with before:
+            before.seek(0)
+            shutil.copyfileobj(before, self._file)
+        self._rows = writer(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def __call__(self, item: SetAside) -> None:
         """Set one thing aside."""
@@ -69,6 +88,7 @@ class Sources:
             self.truth: LabelStream | None = None
             if truth is not None:
                 self.truth = stack.enter_context(LabelStream(truth, aside, listing.names))
+            self._require_predictions(predictions)
             self._open = stack.pop_all()
         self.truths = self._pair(aside) if self.truth is not None else {}
 
@@ -84,6 +104,19 @@ class Sources:
     def entries(self) -> Mapping[Key, ImageEntry]:
         """The images that the label file lists."""
         return self.labels.listing.entries
+
+    def _require_predictions(self, path: str) -> None:
+        """Refuse a file without any usable prediction: by it, every label would be wrong."""
+        told = [item for item in self._aside.first if item.item.startswith(self.predictions.place)][:1]
+
+        def keep_first(item: SetAside) -> None:
+            if not told:
+                told.append(item)
+
+        if not any(len(self.predictions.read(key, keep_first)) for key in self.entries):
+            first = "".join(f" The first fault: {item.item}, {item.reason}." for item in told)
+            fix = "Give a detector's results: a JSON list with image_id, category_id, bbox and score."
+            raise DataError(f"holds no prediction that can be used.{first}", str(path), fix)
 
     def _pair(self, aside: Sink) -> dict[Key, Key]:
         """The truth file's id of each labelled image, by file name."""

@@ -33,6 +33,11 @@ def open_text(path: Path) -> TextIO:
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
+def temporary(folder: Path | None = None) -> TextIO:
+    """A text file without a name, to write and to read, that goes when it is closed."""
+    return tempfile.TemporaryFile("w+", dir=folder, newline="\n", encoding="utf-8", errors="backslashreplace")
+
+
 class Ranked:
     """A CSV file whose rows come in any order and are written by falling value, in flat memory.
 
@@ -70,9 +75,7 @@ class Ranked:
 
     def _kept(self, lines: Iterable[str]) -> TextIO:
         """Lines in a temporary file, ready to be read."""
-        file = tempfile.TemporaryFile(
-            "w+", dir=self._folder, newline="\n", encoding="utf-8", errors="backslashreplace"
-        )
+        file = temporary(self._folder)
         file.writelines(lines)
         file.seek(0)
         return file

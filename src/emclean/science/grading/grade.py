@@ -32,8 +32,8 @@ def _why(kind: Grade, row: Floats, twin: int, parts: int, called: int) -> str:
     """A short phrase for the expert."""
     overlap, score = row[_AT["matched_iou"]], row[_AT["matched_score"]]
     phrases: dict[Grade, str] = {
-        "clean": f"the model agrees (IoU {overlap:.2f}, score {score:.2f})",
-        "shifted": f"the model places it differently (IoU {overlap:.2f}, score {score:.2f})",
+        "clean": f"the model agrees (IoU {overlap:.2f})",
+        "shifted": f"the model places it differently (IoU {overlap:.2f})",
         "merged": f"{parts} objects predicted inside",
         "spurious": "no model sees an object here",
         "mislabelled": f"the model calls it category {called}",
@@ -42,17 +42,21 @@ def _why(kind: Grade, row: Floats, twin: int, parts: int, called: int) -> str:
     if kind == "clean" and overlap < 0.3:
         return "nothing speaks against it"
     if kind == "spurious" and score > 0.3:
-        return f"little speaks for it (IoU {overlap:.2f}, score {score:.2f})"
+        return f"little speaks for it (IoU {overlap:.2f})"
+    if kind == "shifted" and overlap <= 0:  # the grader may be sure of a grade whose fix no model shows
+        return "it seems out of place, but the model sees no object that it fits"
+    if kind == "merged" and parts < 2:
+        return "it seems to hold several objects, but the model does not tell them apart"
     return phrases[kind]
 
 
-def _reasons(found: Features, grades: Ints, scores: Floats) -> tuple[str, ...]:
+def _reasons(found: Features, grades: Ints) -> tuple[str, ...]:
     parts = np.bincount(found.part_of, minlength=len(grades)) if len(grades) else np.zeros(0, np.int64)
     of_labels = [
         _why(GRADES[g], found.labels[i], int(found.twin[i]), int(parts[i]), int(found.category[i]))
         for i, g in enumerate(grades)
     ]
-    return (*of_labels, *(f"predicted with score {s:.2f}, not labelled" for s in scores))
+    return (*of_labels, *["the model sees an object here that has no label"] * len(found.proposed))
 
 
 def _missed_rows(probability: Floats) -> Floats:
@@ -89,7 +93,7 @@ def verdicts(
         probability=np.concatenate([posterior[np.arange(n), grades], missed]),
         box=np.concatenate([boxes, reference.boxes[found.proposed]]),
         category=np.concatenate([categories, reference.categories[found.proposed]]),
-        reason=_reasons(found, grades, reference.scores[found.proposed]),
+        reason=_reasons(found, grades),
         parts=found.parts[merged],
         part_of=found.part_of[merged],
         calibrated=calibrated,
