@@ -15,8 +15,8 @@ IMAGES = 50
 
 _COLOURS = (
     "Labels: thin orange. Model: dashed blue. Proposed fix: thick green; a moved label's old box is dashed, "
-    "a deleted one crossed out. A label without a fix, to be checked, has its grade beside it. The number is the "
-    "probability that something is wrong."
+    "a deleted one crossed out. A label without a fix, to be checked, has its grade beside it. The number is "
+    "the probability that something is wrong."
 )
 
 
