@@ -31,15 +31,20 @@ def run(config: ActiveClean) -> Path:
     from emclean.loop.build import opened
     from emclean.loop.console import Console
     from emclean.loop.controller import run as run_job
-    from emclean.report.text import rounds_table
+    from emclean.loop.finishing import export_command
+    from emclean.loop.states import failure_kept
+    from emclean.report.text import next_steps, rounds_table
 
     console = Console()
     console.say(f"run {config.run_name()} in {config.workspace}")
-    with opened(config, console) as job:
+    folder = Path(config.workspace).absolute() / "runs" / config.run_name()
+    with failure_kept(folder), opened(config, console) as job:
         entry.stop_on_sigterm()
         outcome = run_job(job)
     console.say(f"{outcome.status}; report: {outcome.summary.with_name('report.html')}")
-    print(rounds_table(json.loads(outcome.summary.read_text(encoding="utf-8"))))
+    summary = json.loads(outcome.summary.read_text(encoding="utf-8"))
+    print(rounds_table(summary))
+    print(next_steps(summary, export_command(config, config.run_name())))
     return outcome.summary
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from emclean import cli, services
 from emclean.errors import EmcleanError
-from emclean.report.text import rounds_table
 
 CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
@@ -41,13 +40,12 @@ def fresh_name(workspace: Path) -> str:
 
 
 def show(workspace: Path, run: str) -> None:
-    """Print the table of rounds and where everything is."""
+    """Print where everything is; the job itself has printed the table of rounds."""
     folder = workspace.absolute() / "runs" / run
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     at = services.addresses(workspace)
     served = summary["served"] or {}
-    print(f"\n{rounds_table(summary)}\n")
-    print(f"Label Studio  {at.label_studio}")
+    print(f"\nLabel Studio  {at.label_studio}")
     print(f"MLflow        {at.mlflow}")
     print(f"Served model  {served.get('url')} (version {served.get('model_version')})")
     print(f"Report        {folder / 'report.html'}")

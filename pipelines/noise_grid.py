@@ -34,11 +34,13 @@ def run(config: NoiseGrid) -> tuple[Path, int]:
     from emclean.loop.console import Console
     from emclean.loop.grid.opening import opened
     from emclean.loop.grid.running import run as run_grid
+    from emclean.loop.states import failure_kept
     from emclean.report.text import grid_table
 
     console = Console()
     console.say(f"run {config.run_name()} in {config.workspace}")
-    with opened(config, console) as grid:
+    folder = Path(config.workspace).absolute() / "runs" / config.run_name()
+    with failure_kept(folder), opened(config, console) as grid:
         entry.stop_on_sigterm()
         outcome = run_grid(grid)
     console.say(f"report: {outcome.summary.with_name('report.html')}")

@@ -5,20 +5,14 @@ Everything heavy is imported by the command that needs it, so that the help come
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from emclean import __version__
-from emclean.errors import ComputeError, ConfigError, DataError, EmcleanError
-
-SUBMITTED = "submitted.yaml"
-"""The configuration of a submitted run, kept in its folder for ``emclean resume``."""
-
-PIPELINES = ("active_clean", "noise_grid")
-"""What can be submitted, the main job first."""
+from emclean.errors import ConfigError, DataError, EmcleanError
+from emclean.loop.submitting import PIPELINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; a submitted job goes on: see emclean status", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
 
 
@@ -114,6 +108,10 @@ def _add_jobs(commands: Any) -> None:
     command = _new(commands, "resume", resume, text)
     command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
     command.add_argument("--no-wait", action="store_true", help="return as soon as the job is taken")
+    text = "Follow the log of a run's job from its beginning, and return the job's exit code."
+    _new(commands, "logs", logs, text).add_argument("run", metavar="RUN", help="the run's name")
+    text = "Stop a run's job, which saves its state; submitted again, the run goes on where it was."
+    _new(commands, "stop", stop, text).add_argument("run", metavar="RUN", help="the run's name")
 
 
 def _add_results(commands: Any) -> None:
@@ -193,6 +191,7 @@ def down(given: argparse.Namespace) -> int:
 def status(given: argparse.Namespace) -> int:
     """Print a table of services and one of runs."""
     from emclean import services
+    from emclean.loop import overview
 
     known = services.read(given.workspace)
     rows = [("SERVICE", "STATE", "PID", "ADDRESS")]
@@ -201,49 +200,25 @@ def status(given: argparse.Namespace) -> int:
         state = "not started" if service is None else "running" if service.alive else "ended"
         pid, url = (str(service.pid), service.url) if service else ("", "")
         rows.append((services.TITLES[name], state, pid, url))
-    _table(rows)
-    runs = [_run_row(folder) for folder in run_folders(given.workspace)]
-    if runs:
+    _table([*rows, *_served_row(given.workspace)])
+    folders = overview.run_folders(given.workspace)
+    if folders:
         print()
-        _table([("RUN", "STATE", "PHASE", "ROUND", "AP50"), *runs])
+        _table([overview.HEAD, *map(overview.row, folders)])
+    remarks = [line for folder in folders for line in overview.remarks(folder)]
+    print("".join(f"\n{line}" for line in remarks), end="\n" * bool(remarks))
     return 0
 
 
-def run_folders(workspace: Path) -> list[Path]:
-    """The folders of a workspace's runs, the newest last."""
-    folders = [path for path in (workspace / "runs").glob("*") if path.is_dir()]
-    return sorted(folders, key=lambda path: path.stat().st_mtime)
+def _served_row(workspace: Path) -> list[tuple[str, ...]]:
+    """The model that a run of this workspace served last, and whether it answers now."""
+    from emclean.loop import overview
 
-
-def _run_row(folder: Path) -> tuple[str, ...]:
-    state, summary = _json(folder / "state.json"), _json(folder / "summary.json")
-    how = "running" if _is_locked(folder / "lock") else str(summary.get("status") or "stopped")
-    ap50 = (summary.get("final") or {}).get("ap50")
-    score = "" if ap50 is None else f"{ap50:.3f}"
-    phase = str(state.get("phase", "")).lower()
-    return folder.name, how, phase, str(state.get("round", "")), score
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether a job works on the run: it holds the lock for as long as it lives."""
-    import fcntl
-
-    try:
-        with file.open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    served = overview.served(workspace)
+    if not served:
+        return []
+    state = "running" if overview.answers(served["url"]) else "ended"
+    return [(f"Model {served['model_version']}", state, "", served["url"])]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
@@ -254,9 +229,10 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
 
 def submit(given: argparse.Namespace) -> int:
     """Check the configuration here, keep it with the run, and submit the job."""
-    import yaml
+    import shutil
 
     from emclean.config import load, load_grid, override, read_yaml
+    from emclean.loop import submitting
 
     overrides = [f"workspace={json.dumps(str(given.workspace))}"] if given.workspace else []
     overrides += given.overrides
@@ -265,54 +241,42 @@ def submit(given: argparse.Namespace) -> int:
     values, _ = override(read_yaml(given.config) if given.config else {}, overrides)
     values |= {"run": config.run_name(), "workspace": str(Path(config.workspace).absolute())}
     folder = Path(config.workspace).absolute() / "runs" / config.run_name()
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {"pipeline": given.pipeline, "folder": str(Path.cwd()), "configuration": values}
-    (folder / SUBMITTED).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
-    return _submit(Path(config.workspace), folder, not given.no_wait)
+    submitting.refuse_twice(folder)
+    is_new = not folder.exists()
+    submitting.keep(folder, given.pipeline, values)
+    try:
+        return submitting.submit(Path(config.workspace), folder, not given.no_wait, _write)
+    finally:
+        if is_new and not (folder / submitting.JOB).exists():  # no cluster has heard of it
+            shutil.rmtree(folder)
 
 
 def resume(given: argparse.Namespace) -> int:
     """Submit a run again with what was kept of it."""
+    from emclean.loop import overview, submitting
+
     folder = given.workspace.absolute() / "runs" / given.run
-    if not (folder / SUBMITTED).exists():
-        known = ", ".join(path.name for path in run_folders(given.workspace)) or "none"
+    if not (folder / submitting.SUBMITTED).exists():
+        known = ", ".join(path.name for path in overview.run_folders(given.workspace)) or "none"
         fix = f"Give the name of a submitted run ({known}), or --workspace."
         raise ConfigError([f"no run {given.run!r} was submitted from this workspace. {fix}"], "resume")
-    return _submit(given.workspace, folder, not given.no_wait)
+    submitting.refuse_twice(folder)
+    return submitting.submit(given.workspace, folder, not given.no_wait, _write)
 
 
-def _submit(workspace: Path, folder: Path, wait: bool) -> int:
-    import yaml
+def logs(given: argparse.Namespace) -> int:
+    """Follow the log of a run's job, from its beginning."""
+    from emclean.loop import submitting
 
-    from emclean import services
-    from emclean.distributed import jobs, session
-
-    ours = services.addresses(workspace).dashboard
-    dashboard = ours or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if dashboard is None:
-        raise ComputeError("no Ray runs for this workspace.", str(workspace), "Start it: emclean up.")
-    kept = yaml.safe_load((folder / SUBMITTED).read_text(encoding="utf-8"))
-    settings = folder / "configuration.yaml"
-    settings.write_text(yaml.safe_dump(kept["configuration"], sort_keys=False), encoding="utf-8")
-    script = session.code_root() / "pipelines" / f"{kept.get('pipeline', PIPELINES[0])}.py"
-    entrypoint = jobs.command([sys.executable, str(script), "--config", str(settings)], Path(kept["folder"]))
-    return jobs.run(
-        dashboard,
-        entrypoint,
-        home=services.home(workspace) if ours else None,
-        variables=_passed_on(os.environ),
-        wait=wait,
-        write=_write,
-    )
+    return submitting.follow(given.workspace, given.workspace.absolute() / "runs" / given.run, _write)
 
 
-def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a job should know of our environment: our own settings, but no secret."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.startswith("EMCLEAN_") and "TOKEN" not in name
-    }
+def stop(given: argparse.Namespace) -> int:
+    """Stop a run's job; submitted again, the run goes on."""
+    from emclean.loop import submitting
+
+    submitting.stop(given.workspace, given.workspace.absolute() / "runs" / given.run, _write)
+    return 0
 
 
 def _write(text: str) -> None:
@@ -322,11 +286,14 @@ def _write(text: str) -> None:
 
 def report(given: argparse.Namespace) -> int:
     """Print or open a run's report."""
-    names = [folder.name for folder in run_folders(given.workspace)]
+    from emclean.loop import overview
+
+    names = [folder.name for folder in overview.run_folders(given.workspace)]
     run = given.run or (names[-1] if names else "")
     file = given.workspace.absolute() / "runs" / run / "report.html"
     if not run or not file.exists():
-        fix = f"Runs here: {', '.join(names) or 'none'}. A report is written when a run waits or ends."
+        when = "A report is written when a run begins to wait for people, and when it ends."
+        fix = f"Runs here: {', '.join(names) or 'none'}. {when}"
         raise DataError("there is no report yet.", str(file), fix)
     print(file)
     if given.open:
@@ -349,6 +316,8 @@ def export(given: argparse.Namespace) -> int:
 def _tables_of(workspace: Path, run: str) -> str:
     """Where the run's tables are: as its kept configuration says, else in the workspace."""
     import yaml
+
+    from emclean.loop.submitting import SUBMITTED
 
     submitted = workspace / "runs" / run / SUBMITTED
     kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}

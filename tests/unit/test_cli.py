@@ -14,8 +14,9 @@ import yaml
 from emclean import cli, services
 from emclean.distributed import jobs, local
 from emclean.errors import ConfigError, DataError
+from emclean.loop import submitting
 
-COMMANDS = ("up", "down", "status", "submit", "resume", "report", "export", "expert", "audit")
+COMMANDS = ("up", "down", "status", "submit", "resume", "logs", "stop", "report", "export", "expert", "audit")
 
 
 def computing() -> float:
@@ -97,7 +98,7 @@ def test_status_tells_services_and_runs(workspace, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1][:2] == ["Ray", "running"]
     assert lines[3][:2] == ["MLflow", "ended"]
-    assert lines[-1] == ["first", "waiting", "wait", "1", "0.500"]
+    assert ["first", "waiting", "wait", "1", "0.500"] in lines
 
 
 def test_a_run_that_a_job_works_on_is_running(workspace, capsys):
@@ -139,6 +140,13 @@ def test_report_names_the_newest_run_or_says_what_there_is(workspace, capsys):
     assert "Runs here: first" in capsys.readouterr().err
 
 
+def accept(sent, dashboard, entrypoint, more, code):
+    """What a cluster does that takes a job, which ends with this code."""
+    sent.append((dashboard, entrypoint))
+    more["taken"](f"job-{len(sent)}")
+    return code
+
+
 def test_submit_checks_the_configuration_before_anything_else(tmp_path, capsys):
     assert cli.main(["submit", "no.such.key=1", "--workspace", str(tmp_path)]) == 2
     assert "unknown key" in capsys.readouterr().err
@@ -148,12 +156,12 @@ def test_submit_checks_the_configuration_before_anything_else(tmp_path, capsys):
 def test_submit_keeps_the_configuration_and_resume_sends_the_same_again(workspace, monkeypatch, capsys):
     sent = []
     monkeypatch.setattr(
-        jobs, "run", lambda dashboard, entrypoint, **_: sent.append((dashboard, entrypoint)) or 5
+        jobs, "run", lambda dashboard, entrypoint, **more: accept(sent, dashboard, entrypoint, more, 5)
     )
     monkeypatch.chdir(workspace)
     assert cli.main(["submit", "seed=3", "budget.rounds=1", "--workspace", str(workspace)]) == 5
     (run,) = (workspace / "runs").iterdir()
-    kept = yaml.safe_load((run / cli.SUBMITTED).read_text())["configuration"]
+    kept = yaml.safe_load((run / submitting.SUBMITTED).read_text())["configuration"]
     assert (kept["seed"], kept["run"], kept["workspace"]) == (3, run.name, str(workspace))
     assert cli.main(["resume", run.name, "--workspace", str(workspace)]) == 5
     assert sent[0] == sent[1]
@@ -171,7 +179,7 @@ def test_another_pipeline_is_checked_submitted_and_resumed_as_itself(workspace, 
     assert cli.main(["resume", "g", "--workspace", str(workspace)]) == 0
     assert sent[0] == sent[1]
     assert "noise_grid.py --config" in sent[0][1]
-    kept = yaml.safe_load((workspace / "runs" / "g" / cli.SUBMITTED).read_text())
+    kept = yaml.safe_load((workspace / "runs" / "g" / submitting.SUBMITTED).read_text())
     assert kept["configuration"]["rates"] == [0.1]
 
 
@@ -180,7 +188,7 @@ def sent(monkeypatch):
     """What would have been submitted: pairs of dashboard and entrypoint."""
     lines = []
     monkeypatch.setattr(
-        jobs, "run", lambda dashboard, entrypoint, **_: lines.append((dashboard, entrypoint)) or 0
+        jobs, "run", lambda dashboard, entrypoint, **more: accept(lines, dashboard, entrypoint, more, 0)
     )
     return lines
 
@@ -194,7 +202,7 @@ def test_submit_works_in_the_workspace_of_the_file_unless_told_another(
     (tmp_path / "job.yaml").write_text("workspace: mine\nrun: first\n")
     assert cli.main(["submit", "--config", "job.yaml", *option]) == 0
     folder = tmp_path / ("other" if option else "mine")
-    kept = yaml.safe_load((folder / "runs" / "first" / cli.SUBMITTED).read_text())["configuration"]
+    kept = yaml.safe_load((folder / "runs" / "first" / submitting.SUBMITTED).read_text())["configuration"]
     assert kept["workspace"] == str(folder)
     assert str(folder / "runs" / "first" / "configuration.yaml") in sent[0][1]
     assert not (tmp_path / "workspace").exists()
@@ -205,7 +213,7 @@ def test_settings_may_stand_before_and_after_an_option(workspace, sent, monkeypa
     (workspace / "job.yaml").write_text("seed: 2\nbudget: {rounds: 5}\n")
     line = ["submit", "seed=1", "--config", "job.yaml", "budget.rounds=1", "--no-wait", "run=r"]
     assert cli.main([*line, "--workspace", str(workspace)]) == 0
-    kept = yaml.safe_load((workspace / "runs" / "r" / cli.SUBMITTED).read_text())["configuration"]
+    kept = yaml.safe_load((workspace / "runs" / "r" / submitting.SUBMITTED).read_text())["configuration"]
     assert (kept["seed"], kept["budget"]["rounds"]) == (1, 1)
 
 
@@ -221,11 +229,12 @@ def test_submit_without_ray_says_how_to_start_it(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert cli.main(["submit", "--workspace", str(tmp_path)]) == 4
     assert "emclean up" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []  # what never reached a cluster is no run
 
 
 def test_tokens_are_not_passed_to_jobs():
     given = {"EMCLEAN_DATA": "d", "EMCLEAN_SERVE_TOKEN": "secret", "HOME": "h"}
-    assert cli._passed_on(given) == {"EMCLEAN_DATA": "d"}
+    assert submitting.passed_on(given) == {"EMCLEAN_DATA": "d"}
 
 
 def test_words_with_blanks_reach_the_job_as_they_are(tmp_path):

@@ -158,3 +158,15 @@ def test_other_settings_are_named_and_refused_but_new_keys_are_not(job):
         controller.opened(other, state)
     assert [fault.split(":")[0] for fault in caught.value.faults] == ["budget.rounds", "seed"]
     assert "run=NAME" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "written"), [("label_studio", ["waiting"]), ("simulated", [])])
+def test_a_report_is_there_as_soon_as_people_are_waited_for(job, monkeypatch, kind, written):
+    seen = []
+    monkeypatch.setattr(controller, "write_report", lambda job, state, status: seen.append(status))
+    expert = job.settings.expert.model_copy(update={"kind": kind})
+    job = replace(job, settings=job.settings.model_copy(update={"expert": expert}))
+    before = []
+    use(monkeypatch, lambda job, state: before.extend(seen), Phase.WAIT)
+    controller.run(job)
+    assert (before, seen) == (written, written)

@@ -9,7 +9,7 @@ from typing import Any
 from emclean.errors import ConfigError, DataError
 from emclean.loop import logbook, states
 from emclean.loop.code import code_version
-from emclean.loop.finishing import write_summary
+from emclean.loop.finishing import write_report, write_summary
 from emclean.loop.job import Job
 from emclean.loop.recording import digests
 from emclean.loop.states import Phase, RunState
@@ -54,6 +54,8 @@ def _go_on(job: Job, state: RunState) -> Outcome:
     states.save(state, state_file(job))
     while state.phase is not Phase.DONE:
         before = state
+        if state.phase is Phase.WAIT and job.settings.expert.kind == "label_studio":
+            write_report(job, state, "waiting")  # people may want it while they answer, for days
         state = step(job, state)
         states.save(state, state_file(job))
         if state.phase is before.phase and state.phase is Phase.WAIT:

@@ -1,12 +1,14 @@
 """The end of a run: the summary that programs read, the report that people read, the figures in MLflow."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emclean.config import ActiveClean
 from emclean.loop import blind
 from emclean.loop.asking import answers_so_far, questions_until
 from emclean.loop.job import Job
@@ -15,6 +17,7 @@ from emclean.loop.publishing import metrics_of
 from emclean.loop.states import Phase, RunState, write_atomically
 from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
 from emclean.report.page import render
+from emclean.report.text import plural
 from emclean.types import GRADES, LabelQuality
 
 
@@ -58,13 +61,32 @@ def report_file(job: Job) -> Path:
     return job.folder / "report.html"
 
 
+def export_command(settings: ActiveClean, run: str) -> str:
+    """The command that writes the run's labels to a file, from any folder."""
+    words = ["emclean", "export", run, "--out", "labels.json"]
+    words += ["--workspace", str(Path(settings.workspace).absolute())]
+    if settings.tables:
+        place = settings.tables
+        words += ["--tables", place if "://" in place else str(Path(place).absolute())]
+    return shlex.join(words)
+
+
 def write_summary(job: Job, state: RunState, status: str) -> Path:
     """Write ``summary.json`` and the report beside it; return the summary's path."""
     file = job.folder / "summary.json"
     content = summary(job, state, status)
     write_atomically(file, json.dumps(_plain(content), indent=1, allow_nan=False))
-    write_atomically(report_file(job), render(report_data(job, state, content)))
+    _write_report(job, state, content)
     return file
+
+
+def write_report(job: Job, state: RunState, status: str) -> None:
+    """Write the report alone, while the job goes on."""
+    _write_report(job, state, summary(job, state, status))
+
+
+def _write_report(job: Job, state: RunState, content: Mapping[str, Any]) -> None:
+    write_atomically(report_file(job), render(report_data(job, state, content)))
 
 
 def _plain(value: Any) -> Any:
@@ -106,6 +128,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
             "seed": content["seed"],
         },
         notes=_notes(job, state, content),
+        export=export_command(job.settings, job.run),
     )
 
 
@@ -162,7 +185,12 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
     if low is not None:
         notes.append(f"The paired bootstrap puts the share of the ceiling at {low:.1f} % or more (95 %).")
     if content["status"] == "waiting":
-        notes.append("The run waits for experts; submit it again when they have answered.")
+        then = {
+            "poll": "it goes on by itself when they have answered.",
+            "exit": "submit it again when they have answered.",
+        }
+        project = state.facts.get("label_project", "Label Studio")
+        notes.insert(0, f"The run waits for experts at {project}; {then[job.settings.wait]}")
     return notes
 
 
@@ -170,8 +198,8 @@ def _estimates(estimate: Mapping[str, Any]) -> list[str]:
     """What the expert's random images alone say of labels and model."""
     words = {"labels": "F1 of the labels that no expert has seen", "ap50": "AP50 of the model"}
     return [
-        f"Estimated from {found['images']} pictures drawn at random, with no truth file looked at: {what} "
-        f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})."
+        f"Estimated from {plural(found['images'], 'picture')} drawn at random, with no truth file looked at: "
+        f"{what} {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})."
         for name, what in words.items()
         if (found := estimate[name])["value"] is not None and found["low"] is not None
     ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from emclean.loop.job import Job
 from emclean.models.spec import PRETRAINED, DetectorSpec, FitJob, FitResult, Schedule
+from emclean.report.text import plural
 from emclean.types import Floats, Labels, Predictions, Target
 
 LARGEST_TYPICAL, SMALLEST_TYPICAL = 64.0, 12.0
@@ -94,7 +95,7 @@ def _start(init: str | None) -> str | None:
 def fit(job: Job, trainings: Sequence[Training]) -> list[FitResult]:
     """Train side by side; what was trained before, by its content, is not trained again."""
     jobs = [_named(job, fit_job(job, training)) for training in trainings]
-    names = ", ".join(f"{t.role} ({len(t.targets)} images)" for t in trainings)
+    names = ", ".join(f"{t.role} ({plural(len(t.targets), 'image')})" for t in trainings)
     with job.parts.console.stage(f"training {names}") as progress:
         results = job.parts.compute.fit_all(jobs, progress)
     for training, result in zip(trainings, results, strict=True):
@@ -107,7 +108,11 @@ def _named(job: Job, fit_: FitJob) -> FitJob:
 
 
 def _outcome(result: FitResult) -> str:
-    quality = "no validation part" if result.ap50 is None else f"validation AP50 {result.ap50:.3f}"
+    quality = (
+        "no picture held out to measure it on"
+        if result.ap50 is None
+        else f"validation AP50 {result.ap50:.3f}"
+    )
     return f"{result.steps} steps, {quality}"
 
 
@@ -122,7 +127,7 @@ def predict_pictures(job: Job, weights: str, pictures: Mapping[str, str]) -> dic
     kept = job.workspace / "predictions" / f"{_digest(weights, names)}.npz"
     if kept.exists():
         return _read(kept, names)
-    with job.parts.console.stage(f"searching {len(names)} images") as progress:
+    with job.parts.console.stage(f"searching {plural(len(names), 'image')}") as progress:
         found = job.parts.compute.predict_all(weights, [pictures[name] for name in names], progress)
     _write(kept, found)
     return dict(zip(names, found, strict=True))

@@ -7,13 +7,16 @@ stored under a key of its content, and this small state says how far the run has
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from emclean.errors import DataError, ServiceError
+from emclean.errors import DataError, EmcleanError, ServiceError
+
+FAILED = "failed.json"
+"""In the run's folder: why its newest job failed."""
 
 
 class Phase(Enum):
@@ -112,6 +115,44 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            fix = "Wait for it to end, stop it, or choose another run name with run=NAME."
-            raise ServiceError("another job is working on this run", str(folder), fix) from error
+            fix = (
+                f"Its log: emclean logs {folder.name}. Stop it: emclean stop {folder.name}. "
+                "Or choose another run name with run=NAME."
+            )
+            raise ServiceError("another job is working on this run.", str(folder), fix) from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a job works on the run: it holds the lock for as long as it lives."""
+    import fcntl
+
+    file = folder / "lock"
+    if not file.exists():
+        return False
+    try:
+        with file.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextmanager
+def failure_kept(folder: Path) -> Iterator[None]:
+    """Keep why a job on this run failed, for ``emclean status``; the next attempt begins without it.
+
+    Being stopped is no failure, nor is being refused because another job works on the run.
+    """
+    if not is_locked(folder):
+        (folder / FAILED).unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        if not is_locked(folder):
+            reason = str(error) if isinstance(error, EmcleanError) else f"{type(error).__name__}: {error}"
+            with suppress(OSError):  # must not hide the failure itself
+                write_atomically(folder / FAILED, json.dumps({"reason": reason}))
+        raise

@@ -219,7 +219,9 @@ def serve_champion(job: Job, state: RunState) -> RunState:
     if champion is None or job.parts.swap is None:
         return state
     weights = champion_weights(job, champion)
+    job.parts.console.say(f"serving version {champion} …")
     url = job.parts.swap(champion, weights, job.parts.registry.card(champion))
+    job.parts.console.say(f"version {champion} is served at {url}")
     return state.knowing(served={"url": url, "model_version": champion})
 
 

@@ -17,6 +17,7 @@ def render(data: ReportData) -> str:
         _header(data),
         _tiles(data),
         _notes(data),
+        _export(data),
         _curves(data),
         _rounds(data),
         _quality(data),
@@ -127,6 +128,14 @@ def _interval(row: RoundRow) -> str:
 
 def _notes(data: ReportData) -> str:
     return html.section("Read this first", "".join(f"<p>{html.text(note)}</p>" for note in data.notes))
+
+
+def _export(data: ReportData) -> str:
+    if not data.export:
+        return ""
+    return html.section(
+        "The labels as they stand", f"<p>As COCO JSON: <code>{html.text(data.export)}</code></p>"
+    )
 
 
 def _both(title: str, draw: Callable[[ThemeName], bytes], caption: str = "") -> str:

@@ -48,6 +48,15 @@ def rounds_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def next_steps(summary: Mapping[str, Any], export: str) -> str:
+    """Where the results are to be had: the served model's address, the command that writes the labels."""
+    served = summary.get("served") or {}
+    lines = (
+        [f"served model: {served['url']} (version {served['model_version']})"] if served.get("url") else []
+    )
+    return "\n".join([*lines, f"cleaned labels as COCO JSON: {export}"])
+
+
 def _remarks(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the figures do not say: the tasks that were skipped, and what an estimate rests on."""
     last = RoundRow.of(rounds[-1]) if rounds else RoundRow(0)
