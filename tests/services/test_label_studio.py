@@ -105,6 +105,9 @@ def test_project_is_made_once(label_studio, service, client, request):
     assert len(client.get("/api/storages/localfiles", project=project["id"])) == 1
     views = client.get("/api/dm/views", project=project["id"])
     assert [view["data"]["ordering"] for view in views] == [["-tasks:data.value"]]
+    hidden = views[0]["data"]["hiddenColumns"]["explore"]
+    assert {"tasks:inner_id", "tasks:data.key"} <= set(hidden)
+    assert not {"tasks:data.name", "tasks:data.note"} & set(hidden)
     again.close()
 
 

@@ -58,6 +58,8 @@ def test_every_error_comes_with_its_correction() -> None:
     assert missed.label[-1] == -1
     assert "no label" in missed.reason[-1]
     assert "2 objects" in merged.reason[0]
+    reasons = [reason for said in (shifted, merged, wrong, missed) for reason in said.reason]
+    assert not [reason for reason in reasons if "score" in reason]  # the page's own score stands beside it
 
 
 def test_a_grade_whose_fix_no_model_shows_says_so() -> None:

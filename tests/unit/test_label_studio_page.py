@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 import pytest
 
 from emclean.errors import LabelServiceError
+from emclean.stores.label_studio.convert import task_body
 from emclean.stores.label_studio.page import (
     GRADE_COLOURS,
     categories_of,
@@ -12,6 +13,7 @@ from emclean.stores.label_studio.page import (
     note,
     suggestion_label,
     suggestion_labels,
+    view_of,
 )
 from emclean.stores.label_studio.service import project_title
 from emclean.types import GRADES, ImageRecord, Suggestion, TaskSpec
@@ -68,11 +70,34 @@ def test_impossible_categories_are_refused(categories):
         configuration(categories)
 
 
+def test_instructions_say_what_a_suggestion_is_worth():
+    text = " ".join(instructions(("deposit",)).split())
+    assert "Suggestions are what the program is unsure of, so many are wrong" in text
+    assert "on purpose" not in text
+
+
 def test_instructions_are_escaped_and_name_the_categories():
     text = instructions(("deposit", "<i>"), "Mark all.\nEven <small> ones.")
     assert "Mark all.<br>Even &lt;small&gt; ones." in text
     assert "deposit (1), &lt;i&gt; (2)" in text
     assert "Draw a box around every object." in instructions(("deposit",))
+
+
+def test_the_list_of_tasks_shows_name_and_note_and_hides_what_is_for_programs():
+    names = ("id", "inner_id", "total_annotations", "cancelled_annotations", "avg_lead_time")
+    columns = [{"id": name, "target": "tasks", "parent": None} for name in names]
+    columns += [{"id": "data", "target": "tasks", "children": ["name"]}]
+    columns += [
+        {"id": name, "target": "tasks", "parent": "data"} for name in ("name", "note", "image", "key")
+    ]
+    hidden = view_of(columns)["hiddenColumns"]
+    assert set(hidden["explore"]) >= {"tasks:inner_id", "tasks:avg_lead_time", "tasks:data.key"}
+    shown = {"tasks:data", "tasks:data.name", "tasks:data.note", "tasks:data.image", "tasks:id"}
+    assert not shown & set(hidden["explore"])
+    assert not {"tasks:data.name", "tasks:data.note"} & set(hidden["labeling"])
+    task = TaskSpec("k", ImageRecord("00", "/a.tif", "a.tif", 640, 480), ())
+    told = {f"tasks:data.{name}" for name in task_body(task, "/a")["data"]}
+    assert told - set(hidden["explore"]) == {"tasks:data.name", "tasks:data.note", "tasks:data.image"}
 
 
 def test_note_tells_name_scale_and_what_is_asked():

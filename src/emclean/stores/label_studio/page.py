@@ -7,9 +7,10 @@ shortest way.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import product
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -135,8 +136,8 @@ _HELP = """<p>{words}</p>
 <li><b>Mark every object</b> of: {categories}. Press its key, then drag a box that just holds the object.</li>
 <li><b>A box with “?” is a suggestion</b> and counts for nothing until you decide. Click it, then press the
 category's key (1-9) to accept it; move or resize it first if it sits badly. Backspace deletes it.</li>
-<li>Suggestions are often wrong on purpose of being checked: look at the picture first, at the box second.
-Its colour and word say what is doubtful; the reason is under <i>Info</i> when it is selected.</li>
+<li>Suggestions are what the program is unsure of, so many are wrong: look at the picture first, at the box
+second. Its colour and word say what is doubtful; the reason is under <i>Info</i> when it is selected.</li>
 <li>Some pictures come without suggestions. Mark them as you would any other.</li>
 <li>No object in the picture: delete what is suggested and <b>Submit</b> without a box. You cannot tell:
 <b>Skip</b>.</li>
@@ -148,6 +149,35 @@ def instructions(categories: Sequence[str], words: str = "") -> str:
     names = ", ".join(f"{escape(name)} ({i})" for i, name in enumerate(categories, 1))
     first = escape(words.strip()) or "Draw a box around every object."
     return _HELP.format(words=re.sub(r"\s*\n\s*", "<br>", first), categories=names)
+
+
+VIEW = "Most valuable first"
+"""The title of the project's list of tasks."""
+
+_LISTED = ("id", "total_annotations", "cancelled_annotations")
+"""What the list shows of a task, besides picture, name and note."""
+
+_INTERNAL = ("key", "value", "image_id", "width", "height", "kind", "blind")
+"""What a task carries for programs."""
+
+
+def view_of(columns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The list of tasks for people, of the ``columns`` that Label Studio knows: most columns are hidden.
+
+    The task's own data need not be among them: a project without tasks does not know them yet.
+    """
+    own = [str(c["id"]) for c in columns if c.get("target") == "tasks" and not c.get("parent")]
+    hidden = [name for name in own if name not in (*_LISTED, "data")]
+    hidden += [f"data.{name}" for name in _INTERNAL]
+    everywhere = [f"tasks:{name}" for name in hidden]
+    beside_a_picture = [*everywhere, *(f"tasks:{name}" for name in (*_LISTED, "data.image"))]
+    return {
+        "title": VIEW,
+        "type": "list",
+        "ordering": ["-tasks:data.value"],
+        "hiddenColumns": {"explore": everywhere, "labeling": beside_a_picture},
+        "columnsWidth": {"tasks:data.name": 220, "tasks:data.note": 480},
+    }
 
 
 def note(task: TaskSpec) -> str:

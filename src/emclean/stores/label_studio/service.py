@@ -8,7 +8,7 @@ from typing import Any
 from emclean.errors import LabelServiceError
 from emclean.stores.label_studio.client import LabelStudioClient, Unanswered, task_filter
 from emclean.stores.label_studio.convert import Reading, prediction, read, task_body
-from emclean.stores.label_studio.page import configuration, instructions
+from emclean.stores.label_studio.page import VIEW, configuration, instructions, view_of
 from emclean.stores.label_studio.pictures import LocalPictures
 from emclean.types import Answer, Pull, TaskSpec
 
@@ -19,7 +19,6 @@ _KEYS_A_CALL = 50
 _SENDS = 3
 _SETTLE_S = (0.5, 1.0, 2.0)
 _TITLE_LENGTH = 50
-_VIEW = "Most valuable first"
 
 _ANNOTATION_FIELDS = ("result", "was_cancelled", "updated_at", "lead_time", "completed_by")
 """Label Studio applies the list of wanted fields to the annotations inside a task as well."""
@@ -138,9 +137,10 @@ class LabelStudioService:
 
     def _ensure_view(self) -> None:
         views = self._client.get("/api/dm/views", project=self._project)
-        if any((view.get("data") or {}).get("title") == _VIEW for view in views):
+        if any((view.get("data") or {}).get("title") == VIEW for view in views):
             return
-        data = {"title": _VIEW, "type": "list", "ordering": ["-tasks:data.value"]}
+        known = self._client.get("/api/dm/columns", project=self._project)
+        data = view_of((known or {}).get("columns", ()))
         self._client.post("/api/dm/views", {"project": self._project, "data": data})
 
     def _tasks(self, keys: Sequence[str], include: Sequence[str]) -> Iterable[dict[str, Any]]:
