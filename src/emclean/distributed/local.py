@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -137,7 +137,12 @@ def answers(dashboard: str) -> bool:
 
 
 def stop(head: Head, patience_s: float = 20.0) -> None:
-    """End the head node and with it every process of its own; one that has ended already is no fault."""
+    """End the head node and wait until every process of its own is gone; one that has ended is no fault.
+
+    The kernel ends most of them with it, but Ray's agents notice only after a while: those of the head's own
+    session that are left after half of ``patience_s`` are killed by their ids.
+    """
+    own = _session(head)
     for kind in (signal.SIGTERM, signal.SIGKILL):
         if not lives(head.pid, head.born):
             break
@@ -146,9 +151,38 @@ def stop(head: Head, patience_s: float = 20.0) -> None:
         until = time.monotonic() + patience_s
         while lives(head.pid, head.born) and time.monotonic() < until:
             time.sleep(0.1)
+    _outlived(own, patience_s / 2)
     for child in _children:
         child.poll()  # takes note of its end
     shutil.rmtree(head.folder, ignore_errors=True)
+
+
+def _session(head: Head) -> dict[int, str]:
+    """The processes of the head's session but itself, by id, with the moment each began; Linux only."""
+    if not lives(head.pid, head.born):
+        return {}  # its id may be another's by now
+    found: dict[int, str] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == head.pid and int(stat.parent.name) != head.pid:
+                found[int(stat.parent.name)] = fields[19]
+    return found
+
+
+def _outlived(processes: Mapping[int, str], patience_s: float) -> None:
+    """Wait until these processes have ended; kill those that have not in time."""
+    until = time.monotonic() + patience_s
+    while (left := [pid for pid, since in processes.items() if lives(pid, since)]) and (
+        time.monotonic() < until
+    ):
+        time.sleep(0.1)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + patience_s
+    while any(lives(pid, processes[pid]) for pid in left) and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def born(pid: int) -> str:
