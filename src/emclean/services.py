@@ -6,8 +6,10 @@ starts again what died.
 
 import fcntl
 import json
+import math
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,9 @@ from emclean.distributed import local
 from emclean.errors import ConfigError
 from emclean.stores import mlflow_server
 from emclean.stores.label_studio import server as label_studio_server
+
+FIRST_PAUSE_S = 15.0
+"""Seconds from the first to the second word of a service that is starting."""
 
 Say = Callable[[str], None]
 NAMES = ("ray", "label_studio", "mlflow")
@@ -79,10 +84,25 @@ def up(
             if name in services:
                 say(f"{TITLES[name]} has ended; starting it again")
             say(f"starting {TITLES[name]} …")
-            services[name] = _start(name, workspace, services.get(name), num_cpus, say)
+            services[name] = _start(name, workspace, services.get(name), num_cpus, seldom(say))
             _write(workspace, services)
             say(f"{TITLES[name]}: {services[name].url}")
         return {name: service for name, service in services.items() if service.alive}
+
+
+def seldom(say: Say, clock: Callable[[], float] = time.monotonic) -> Say:
+    """Pass a line on at once, the next after 15 s, then each after twice as long; drop those between."""
+    since, pause = -math.inf, FIRST_PAUSE_S
+
+    def pass_on(line: str) -> None:
+        nonlocal since, pause
+        now = clock()
+        if now - since >= pause:
+            pause = pause if since == -math.inf else 2 * pause
+            since = now
+            say(line)
+
+    return pass_on
 
 
 def down(workspace: Path, names: Sequence[str] = NAMES, say: Say = lambda line: None) -> None:

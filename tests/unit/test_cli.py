@@ -241,3 +241,12 @@ def test_words_with_blanks_reach_the_job_as_they_are(tmp_path):
     line = jobs.command(["printf", "%s|", "a b", "c'd"], tmp_path)
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout == "a b|c'd|"
+
+
+def test_a_service_that_is_long_in_starting_says_so_ever_more_seldom():
+    now, said = [0.0], []
+    say = services.seldom(said.append, clock=lambda: now[0])
+    for second in range(0, 300, 5):
+        now[0] = float(second)
+        say(f"starting, {second} s")
+    assert said == [f"starting, {second} s" for second in (0, 15, 45, 105, 225)]

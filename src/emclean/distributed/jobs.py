@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import shlex
 import signal
 import time
@@ -24,6 +25,11 @@ STOP_WAIT_S = 60
 
 STOPPED = 130
 """The exit code of a job that was asked to end."""
+
+_NOISE = re.compile(
+    r"^.*(?:INFO job_manager\.py:\d+ -- |PYTHON worker processes have been started on node).*\n", re.MULTILINE
+)
+"""Lines of Ray's own that say nothing to people: our controllers take no core, so there are many of them."""
 
 GO_ON = "Submit it again to go on."
 
@@ -143,7 +149,7 @@ async def _follow(client: Any, submission: str, write: Callable[[str], None]) ->
 
     try:
         async for text in client.tail_job_logs(submission):
-            write(text)
+            write(_NOISE.sub("", text))
     except (
         RuntimeError,
         aiohttp.ClientError,
