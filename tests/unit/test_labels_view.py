@@ -83,6 +83,16 @@ def test_crowd_labels_stand_as_they_came(tmp_path: Path) -> None:
     assert label_view.current(LABELS.schema.empty_table(), NAMES) == {}
 
 
+def test_as_many_boxes_are_called_drawn_as_were_drawn() -> None:
+    now = labels((0, 0, 10, 10), (20, 20, 30, 30), (40, 40, 50, 50))
+    drawn = [((1, 0, 10, 10), "deposit"), ((21, 20, 30, 30), "vesicle"), ((70, 70, 80, 80), "deposit")]
+    rows = ask(now, answer(*drawn, ((41, 40, 50, 50), "deposit", "s1")), {"s1": "c2"})
+    assert kinds(rows)["c0"] == "moved"  # the label goes on, in another place
+    reasons = [row["reason"] for row in rows]
+    assert len([reason for reason in reasons if reason.startswith("drawn by the expert")]) == 3
+    assert [row["instance_id"] for row in rows if row["reason"] == "moved by the expert"] == ["c2"]
+
+
 BOX = st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 20)] * 2).map(
     lambda v: (float(v[0]), float(v[1]), float(v[0] + v[2]), float(v[1] + v[3]))
 )

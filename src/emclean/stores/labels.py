@@ -198,10 +198,12 @@ def _said(labels: Labels, box: AnsweredBox, index: int, parent: str | None, cate
     if index < 0:
         reason = "from a suggestion" if box.suggestion_id else "drawn by the expert"
         return _row("added", reason, state, parent)
+    # a box drawn over a standing label changes that label, but the expert has drawn: costs count it as added
+    anew = "" if box.suggestion_id else "drawn by the expert in place of the label here"
     if categories[int(labels.categories[index])] != box.category:
-        return _row("relabelled", "renamed by the expert", state)
+        return _row("relabelled", anew or "renamed by the expert", state)
     if np.abs(labels.boxes[index] - np.asarray(box.box)).max() > SAME_PLACE_PX:
-        return _row("moved", "moved by the expert", state)
+        return _row("moved", anew or "moved by the expert", state)
     return _row("verified", "confirmed by the expert", state)
 
 
