@@ -292,6 +292,8 @@ def test_pictures_are_drawn_and_those_that_are_not_there_are_set_aside(files, tm
     out = audit.audit(labels, seen, tmp_path / "out", str(tmp_path / "pictures"), settings=chosen)
     page = (tmp_path / "out" / "audit.html").read_text()
     assert page.count("data:image/png;base64,") == 2
+    assert all(f"{word}: " in page for word in ("crowd", "model", "fix"))  # as the legend names them
+    assert "corrected" not in page  # without a truth everything is only proposed
     assert "http" not in page.replace("http-equiv", "")
     reasons = {item.reason for item in out.set_aside.first}
     assert reasons <= {
