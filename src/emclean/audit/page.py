@@ -14,9 +14,9 @@ IMAGES = 50
 """So many images of the ranking are listed in the page."""
 
 _COLOURS = (
-    "crowd: the labels, thin orange. model: dashed blue. fix: what is proposed, thick green; the box before is "
-    "dashed, a deleted one crossed. A label without a fix, to be checked, has its grade beside it. The number is "
-    "the probability that something is wrong."
+    "crowd: the labels, thin orange. model: dashed blue. fix: what is proposed, thick green; the box "
+    "before is dashed, a deleted one crossed. A label without a fix, to be checked, has its grade beside "
+    "it. The number is the probability that something is wrong."
 )
 """In the words of the pictures' legend."""
 
