@@ -11,7 +11,12 @@ GRADES = {"clean": 40, "missed": 9, "spurious": 3}
 DATA = ReportData(
     "a-run-with-a-rather-long-name-0123456789",
     "finished",
-    rounds=[RoundRow(i, 6, 40, 3, 2, 9, 8.0 + i, 0.1, 0.8, 0.7, 0.75, 0.6, grades=GRADES) for i in range(3)],
+    rounds=[
+        RoundRow(
+            i, 1206, 4012, 310, 221, 919, 1208.0 + i, 0.1, 0.8, 0.7, 0.75, 0.6, 0.5, 0.7, "12", True, GRADES
+        )
+        for i in range(3)
+    ],
     floor=0.4,
     ceiling=0.8,
     before=LabelQuality(0.6, 0.5, 0.55, 0.7),
@@ -21,10 +26,12 @@ DATA = ReportData(
     stages=[StageTime("retrain", 80.0)],
     set_aside=[SetAside("image", "folder/" + "long" * 30 + ".png", "ends after 12 of 90 bytes")],
     services={"MLflow": "http://127.0.0.1:5000"},
+    export="emclean export a-run-with-a-rather-long-name-0123456789 --out labels.json --workspace /"
+    + "w" * 60,
 )
 
 
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [390, 1235])
 def test_the_report_fits_the_screen_and_shows_its_pictures(tmp_path, width):
     from chromium import Browser
 
@@ -35,6 +42,10 @@ def test_the_report_fits_the_screen_and_shows_its_pictures(tmp_path, width):
         browser.open(file.as_uri())
         browser.wait("document.readyState === 'complete' && document.images.length")
         assert browser.run("document.documentElement.scrollWidth") <= width
+        tables = (
+            "[...document.querySelectorAll('.wide')].every(place => place.scrollWidth <= place.clientWidth)"
+        )
+        assert width < 1200 or browser.run(tables)
         assert browser.run("[...document.images].every(picture => picture.naturalWidth > 0)")
         assert browser.run("getComputedStyle(document.querySelector('section')).borderRadius") == "10px"
         assert browser.run("performance.getEntriesByType('resource').every(r => r.name.startsWith('data:'))")

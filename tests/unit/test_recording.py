@@ -127,3 +127,17 @@ def test_corrections_stand_and_are_counted_by_grade(job):
     assert facts["corrected_by"] == {"spurious": 1, "missed": 1}
     assert facts["asked_by"] == {"spurious": 1, "missed": 1}
     assert (facts["corrected"], facts["limits"]["spurious"]) == (2, 0.7)
+
+
+def test_the_word_beside_a_correction_is_the_kind_of_error_not_its_reason(job, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(recording, "_draw", lambda job, round_, sort, i, layers: drawn.append(layers) or i)
+    gone = Change("deleted", "crowd-a", BOX, 0, "no model sees an object here (0.98)")
+    seen = Change("added", "added-0", BOX, 1, "seen by both")
+    fixed = {"a": Corrected(Labels.empty(), (gone, seen), Target.of(Labels.empty()))}
+    monkeypatch.setattr(recording, "correct", lambda job, judged: fixed)
+    found = judged(job, {"a": said("spurious", "missed")})
+    found.evidence["a"].reference = Predictions.empty()
+    assert recording._corrected(job, SimpleNamespace(round=0), found) == ["a"]
+    assert [change.grade for change in drawn[0].changes] == ["spurious", "missed"]
+    assert len(drawn[0].crowd) == 0  # what was changed is drawn once, dashed

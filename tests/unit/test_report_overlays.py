@@ -2,10 +2,13 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from emclean.report import overlays
 from emclean.report.overlays import Change, Layers, overlay, view
+from emclean.report.words import POINTS, Word, placed
 from emclean.types import GRADES, Labels, Predictions, Verdicts
 
 BOX = np.array([40.0, 30.0, 80.0, 70.0])
@@ -99,3 +102,45 @@ def test_the_same_input_gives_the_same_bytes():
 def test_colour_pictures_are_refused_with_their_shape():
     with pytest.raises(ValueError, match=r"pixels: expected .* got shape \(4, 4, 3\)"):
         overlay(np.zeros((4, 4, 3), np.uint8), Layers())
+
+
+def apart(found, width, height):
+    """Whether the words that were placed lie inside and none covers another by more than a little."""
+    sizes = [(0.62 * POINTS * len(word.text), 1.3 * POINTS) for word, _, _ in found]
+    spots = [(x, y, x + w, y + h) for (_, x, y), (w, h) in zip(found, sizes, strict=True)]
+    assert all(x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in spots)
+    for k, one in enumerate(spots):
+        for other in spots[:k]:
+            wide, high = (min(one[a + 2], other[a + 2]) - max(one[a], other[a]) for a in (0, 1))
+            assert max(wide, 0) * max(high, 0) <= 0.16 * sizes[k][0] * sizes[k][1]
+    return len(found)
+
+
+@given(st.lists(st.tuples(st.floats(0, 280), st.floats(0, 180)), max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_words_neither_cover_one_another_nor_leave_the_picture(corners):
+    words = [Word(np.array([x, y, x + 20, y + 20]), "spurious", "#fff") for x, y in corners]
+    shown = apart(placed(words, (0, 0, 300, 200), 1.0), 300, 200)
+    assert shown >= min(len(words), 1)
+
+
+def test_a_word_stands_beside_its_box_and_gives_way_to_another():
+    box = np.array([100.0, 100, 120, 120])
+    first, second = placed([Word(box, "missed", "#fff"), Word(box, "merged", "#fff")], (0, 0, 300, 200), 1.0)
+    assert first[1:] == (100, 100 - 13)
+    assert second[1:] != first[1:]
+    assert placed([Word(box, "x" * 60, "#fff")], (0, 0, 300, 200), 1.0) == []  # wider than the picture
+    assert placed([Word(box, "missed", "#fff")], (0, 0, 90, 90), 1.0) == []  # its box is not shown
+
+
+def test_the_legend_of_a_narrow_picture_ends_before_it_does():
+    image = picture(
+        GREY,
+        Layers(labels(BOX), changes=[Change(BOX, None, "spurious")]),
+        size=260,
+        crop=np.array([0, 0, 60, 60]),
+    )
+    ground = image[-1, -1]
+    legend = np.abs(image[-30:] - ground).max(axis=2) > 60
+    assert legend.any()
+    assert not legend[:, -3:].any()

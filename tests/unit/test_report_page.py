@@ -255,7 +255,7 @@ def test_skipped_tasks_are_told_beside_the_answered_images():
 
 
 def test_times_are_plain_and_every_table_of_grades_has_a_title():
-    page = Reader(render(full(started="2026-11-23T06:55:23+00:00", finished="soon")))
+    page = Reader(render(full(started="2026-11-23T06:55:23+00:00", finished="soon", stages=(), kinds=())))
     assert "2026-11-23 06:55 UTC – soon" in page.text
     assert page.tags.count("h3") == 2
 

@@ -162,10 +162,14 @@ def grade_facts(judged: Judged, fixed: Mapping[str, Corrected], asked: Set[str])
 
 def _kinds(verdicts: Verdicts, ids: Sequence[str], fixed: Corrected) -> list[str]:
     """The grade of each instance that was corrected, once for each; what has no label was missed."""
-    place = {name: k for k, name in enumerate(ids)}
+    kind = _kind_of(verdicts, ids)
     instances = {change.parent or change.label_id for change in fixed.changes}
-    names = verdicts.names()
-    return [names[place[i]] if i in place else "missed" for i in sorted(instances)]
+    return [kind.get(i, "missed") for i in sorted(instances)]
+
+
+def _kind_of(verdicts: Verdicts, ids: Sequence[str]) -> dict[str, str]:
+    """The grade of each label, by its id: the first verdicts are on the labels, in their order."""
+    return dict(zip(ids, verdicts.names(), strict=False))
 
 
 def _precision_facts(judged: Judged) -> dict[str, Any]:
@@ -209,15 +213,20 @@ def _corrected(job: Job, state: RunState, judged: Judged) -> list[Path]:
         evidence = judged.evidence[image_id]
         labels = evidence.labels
         place = {name: labels.boxes[k] for k, name in enumerate(labels.ids)}
+        kind = _kind_of(judged.verdicts[image_id], labels.ids)
         changes = [
             overlays.Change(
                 place.get(c.label_id),
                 None if c.event == "deleted" else np.array(c.box),
-                c.reason.split(" (")[0],
+                kind.get(c.parent or c.label_id, "missed"),
             )
             for c in fixed[image_id].changes
         ]
-        layers = overlays.Layers(labels, evidence.reference.above(0.3), changes=changes)
+        touched = {c.parent or c.label_id for c in fixed[image_id].changes}
+        kept = [
+            k for k, name in enumerate(labels.ids) if name not in touched
+        ]  # the others are drawn as before
+        layers = overlays.Layers(labels.take(kept), evidence.reference.above(0.3), changes=changes)
         files.append(_draw(job, state.round, "corrected", image_id, layers))
     return files
 

@@ -107,11 +107,17 @@ def _data(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """A table of cells that are HTML already; the columns in ``left`` hold text, the others figures."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,), long: Sequence[int] = ()
+) -> str:
+    """A table of cells that are HTML already.
+
+    The columns in ``left`` hold text, the others figures; long texts in ``long`` may be broken anywhere.
+    """
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        kinds = (' class="text"' if i in left else "" for i in range(len(row)))
+        names = {i: "text long" if i in long else "text" for i in left}
+        kinds = (f' class="{names[i]}"' if i in names else "" for i in range(len(row)))
         return "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)

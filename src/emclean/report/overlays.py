@@ -19,6 +19,7 @@ from PIL import Image
 
 from emclean.boxes import centre, enclosing
 from emclean.report.theme import png
+from emclean.report.words import POINTS, Word, placed
 from emclean.types import Floats, Labels, Predictions, Verdicts
 
 Who = Literal["crowd", "model", "expert", "corrected"]
@@ -86,6 +87,7 @@ def overlay(pixels: NDArray[np.uint8], layers: Layers, size: int = 720, crop: Fl
     part = pixels[max(y1, 0) : y2, max(x1, 0) : x2]
     drawing, axes = _canvas(part, (max(x1, 0), max(y1, 0)), size)
     shown = _draw_layers(axes, layers)
+    _write(axes, drawing, _words(layers))
     _legend(drawing, shown)
     return _small(png(drawing, _DPI))
 
@@ -137,7 +139,6 @@ def _canvas(part: NDArray[np.uint8], corner: tuple[int, int], size: int) -> tupl
 
 
 def _draw_layers(axes: Any, layers: Layers) -> list[Who]:
-    grades = _grade_words(layers)
     shown: list[Who] = []
     parties: tuple[tuple[Who, Labels | Predictions | None], ...] = (
         ("expert", layers.expert),  # the thickest line first, so that it hides none of the others
@@ -148,10 +149,8 @@ def _draw_layers(axes: Any, layers: Layers) -> list[Who]:
         if part is None:
             continue
         shown.append(who)
-        for i, box in enumerate(part.boxes):
+        for box in part.boxes:
             _box(axes, box, PENS[who])
-            if who == "crowd" and i in grades:
-                _word(axes, box, grades[i], PENS[who].colour)
     for change in layers.changes:
         _change(axes, change)
     if layers.changes:
@@ -159,13 +158,15 @@ def _draw_layers(axes: Any, layers: Layers) -> list[Who]:
     return [who for who in PENS if who in shown]
 
 
-def _grade_words(layers: Layers) -> dict[int, str]:
-    """The grade and its probability for each crowd box that is not clean."""
-    if layers.verdicts is None:
-        return {}
+def _words(layers: Layers) -> list[Word]:
+    """What is written beside the boxes: first what was changed, then what is only doubted."""
+    words = [word for change in layers.changes for word in _word_of(change)]
+    if layers.verdicts is None or layers.crowd is None:
+        return words
     names, verdicts = layers.verdicts.names(), layers.verdicts
     rows = zip(verdicts.label, names, verdicts.probability, strict=True)
-    return {int(label): f"{name} {p:.2f}" for label, name, p in rows if label >= 0 and name != "clean"}
+    said = {int(label): f"{name} {p:.2f}" for label, name, p in rows if label >= 0 and name != "clean"}
+    return words + [Word(layers.crowd.boxes[k], said[k], PENS["crowd"].colour) for k in sorted(said)]
 
 
 def _box(axes: Any, box: Floats, pen: Pen, dash: Any = None) -> None:
@@ -178,23 +179,15 @@ def _box(axes: Any, box: Floats, pen: Pen, dash: Any = None) -> None:
     )  # fmt: skip
 
 
-def _word(axes: Any, box: Floats, text: str, colour: str) -> None:
+def _write(axes: Any, drawing: Figure, words: Sequence[Word]) -> None:
+    """The words, where they find room."""
     low_x, high_x = axes.get_xlim()
     high_y, low_y = axes.get_ylim()
-    inside = box[1] - low_y < 0.03 * (high_y - low_y)  # no room above the box
-    right = box[0] > low_x + 0.85 * (high_x - low_x)
-    axes.annotate(
-        text,
-        (box[2] if right else box[0], box[1]),
-        (0, -3 if inside else 2),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="top" if inside else "bottom",
-        fontsize=10,
-        color=colour,
-        path_effects=[_HALO],
-        clip_on=True,
-    )
+    unit = (high_x - low_x) / (axes.get_position().width * drawing.get_figwidth() * 72)
+    for word, x, y in placed(words, (low_x, low_y, high_x, high_y), unit):
+        axes.text(
+            x, y, word.text, ha="left", va="top", fontsize=POINTS, color=word.colour, path_effects=[_HALO]
+        )  # fmt: skip
 
 
 def _change(axes: Any, change: Change) -> None:
@@ -207,9 +200,13 @@ def _change(axes: Any, change: Change) -> None:
         _cross(axes, change.before, old)
     if change.before is not None and change.after is not None:
         _arrow(axes, change.before, change.after, pen)
+
+
+def _word_of(change: Change) -> list[Word]:
+    """The grade of a change, for where it leads; for what was deleted, where it was."""
     place = change.after if change.after is not None else change.before
-    if place is not None and change.grade:
-        _word(axes, place, change.grade, (pen if change.after is not None else old).colour)
+    who: Who = "crowd" if change.after is None else "corrected"
+    return [Word(place, change.grade, PENS[who].colour)] if place is not None and change.grade else []
 
 
 def _cross(axes: Any, box: Floats, pen: Pen) -> None:
@@ -234,10 +231,19 @@ def _legend(drawing: Figure, shown: Sequence[Who]) -> None:
     handles = []
     for who in shown:
         pen = PENS[who]
-        name = "corrected (before: dashed, deleted: crossed)" if who == "corrected" else who
+        name = "fix (before: dashed, deleted: crossed)" if who == "corrected" else who
         handles.append(Line2D([], [], color=pen.colour, linewidth=pen.width, linestyle=pen.dash, label=name))
-    if handles:
-        drawing.legend(
-            handles=handles, loc="lower left", ncols=len(handles), frameon=False, labelcolor="#e6eaf0",
-            fontsize=9, borderaxespad=0.2, handlelength=2.4,
-        )  # fmt: skip
+    if not handles:
+        return
+    drawn = _legend_in(drawing, handles, 9.0)
+    wide = drawn.get_window_extent().width / drawing.bbox.width
+    if wide > 1:  # letters so small that it ends before the picture does
+        drawn.remove()
+        _legend_in(drawing, handles, 9.0 * 0.97 / wide)
+
+
+def _legend_in(drawing: Figure, handles: Sequence[Line2D], size: float) -> Any:
+    return drawing.legend(
+        handles=list(handles), loc="lower left", ncols=len(handles), frameon=False, labelcolor="#e6eaf0",
+        fontsize=size, borderaxespad=0.2, handlelength=2.4,
+    )  # fmt: skip

@@ -32,8 +32,9 @@ def render(data: ReportData) -> str:
 
 
 _OVERLAY_NOTE = (
-    "Crowd: thin orange. Model: dashed blue. Expert or corrected: thick green. "
-    "Words beside a box are its grade."
+    "Crowd: thin orange. Model: dashed blue. Asked: what the expert answered is thick green. "
+    "Corrected: the fix is thick green, what was there before dashed orange, crossed out where it was "
+    "deleted; the word beside it is the kind of error, left out where boxes are too close for it."
 )
 
 
@@ -291,7 +292,7 @@ def _set_aside(data: ReportData) -> str:
     if not data.set_aside:
         return html.section("Set aside", "<p>Nothing: every image and label could be used.</p>")
     title = f"Set aside ({len(data.set_aside)})"
-    return html.section(title, html.table(("kind", "item", "reason"), rows, left=(0, 1, 2)))
+    return html.section(title, html.table(("kind", "item", "reason"), rows, left=(0, 1, 2), long=(1, 2)))
 
 
 def _records(data: ReportData) -> str:
