@@ -9,6 +9,7 @@ import pytest
 
 from emclean import cli
 from emclean.errors import DataError
+from emclean.loop import submitting
 from emclean.loop.export import export_run, write_coco
 from emclean.stores import label_view
 from emclean.stores import labels as label_events
@@ -109,7 +110,7 @@ def test_the_command_writes_the_file_and_names_it(tables, tmp_path, capsys):
 
 def test_the_command_looks_where_the_run_was_submitted_to_keep_its_tables(tables, tmp_path):
     elsewhere = tmp_path / "elsewhere"
-    kept = elsewhere / "runs" / "run" / cli.SUBMITTED
+    kept = elsewhere / "runs" / "run" / submitting.SUBMITTED
     kept.parent.mkdir(parents=True)
     kept.write_text(f"configuration: {{tables: '{tables.root}'}}")
     out = tmp_path / "labels.json"
@@ -118,7 +119,7 @@ def test_the_command_looks_where_the_run_was_submitted_to_keep_its_tables(tables
 
 
 def test_relative_tables_count_from_where_the_run_was_submitted(tables, tmp_path):
-    kept = tmp_path / "elsewhere" / "runs" / "run" / cli.SUBMITTED
+    kept = tmp_path / "elsewhere" / "runs" / "run" / submitting.SUBMITTED
     kept.parent.mkdir(parents=True)
     folder, name = Path(tables.root).parent, Path(tables.root).name
     kept.write_text(f"{{folder: '{folder}', configuration: {{tables: '{name}'}}}}")

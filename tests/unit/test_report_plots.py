@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from emclean.report import plots, theme
-from emclean.report.data import KindRow, RoundRow, StageTime
+from emclean.report.data import Estimated, KindRow, RoundRow, StageTime
 from emclean.types import LabelQuality
 
 BAND = {"ap50_low": 0.5, "ap50_high": 0.8}
@@ -74,3 +74,13 @@ def test_no_global_figure_is_left_behind():
 
     DRAWN["no curve"]("light")
     assert _pylab_helpers.Gcf.figs == {}
+
+
+def test_where_nothing_is_measured_the_curve_is_the_estimated_one_and_says_so():
+    found = Estimated(0.7, 0.2, 0.96, 3)
+    curve = plots.curve_of([RoundRow(0, minutes=4.0, ap50_estimate=found), RoundRow(1, minutes=9.0)])
+    assert (curve.score, curve.low, curve.high, curve.estimated) == ([0.7], [0.2], [0.96], True)
+    measured = plots.curve_of(
+        [RoundRow(0, minutes=4.0, ap50=0.5), RoundRow(1, minutes=9, ap50_estimate=found)]
+    )
+    assert (measured.score, measured.estimated) == ([0.5], False)
