@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import pytest
 from loop_jobs import small_job
 
 from emclean import cli
@@ -59,3 +60,20 @@ def test_the_job_says_while_it_serves_a_model_and_where(tmp_path):
     steps.serve_champion(job, RunState("run"))
     lines = said.getvalue()
     assert lines.index("serving version 1 …") < lines.index("version 1 is served at http://served")
+
+
+@pytest.mark.parametrize(
+    ("ap50", "value", "words"),
+    [(None, 0.7, "AP50 ≈0.70 (estimated)"), (0.5, 0.7, "AP50 0.500"), (None, None, "AP50 unknown")],
+)
+def test_a_round_ends_with_the_measured_figure_or_with_the_estimate(
+    tmp_path, monkeypatch, ap50, value, words
+):
+    said = io.StringIO()
+    job = small_job(tmp_path, console=Console(said))
+    row = {"round": 0, "labels": {"f1": None}, "ap50": ap50, "cost": {"minutes": 2.0}}
+    found = {"ap50": {"value": value}, "labels": {"value": None}}
+    monkeypatch.setattr(steps, "round_row", lambda *given: row)
+    monkeypatch.setattr(steps, "estimate", lambda *given: found)
+    steps.evaluate(job, RunState("run").with_model("final-0", weights="w"))
+    assert f"round 0: {words}, label F1 unknown, 2.0 expert minutes" in said.getvalue()

@@ -51,7 +51,7 @@ def test_a_skip_is_told_and_counts_as_no_answer(job, said):
     assert kept["project"] == "memory://emclean run"
     job.parts.service.answer("run/a/0", [])
     assert waited(job, state).phase is Phase.CLEAN
-    assert "no answer is out any more: 1 of 2 answered, 1 skipped" in said.getvalue()
+    assert "no task is open any more: 1 of 2 answered, 1 skipped" in said.getvalue()
     assert (spent_until(job, 0).images, skipped_until(job, 0)) == (1, 1)
 
 

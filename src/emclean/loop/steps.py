@@ -176,16 +176,22 @@ def evaluate(job: Job, state: RunState) -> RunState:
     weights = state.models[f"final-{state.round}"]["weights"]
     row = {**round_row(job, state.round, weights), "estimate": estimate(job, state, weights)}
     rounds = (*(r for r in state.rounds if r["round"] != state.round), {**row, "model_version": None})
-    f1, ap50 = row["labels"]["f1"], row["ap50"]
+    said = row["estimate"]
+    ap50, f1 = _figure(row["ap50"], said["ap50"]), _figure(row["labels"]["f1"], said["labels"])
     job.parts.console.say(
-        f"round {state.round}: AP50 {_number(ap50)}, label F1 {_number(f1)}, "
-        f"{row['cost']['minutes']:.1f} expert minutes so far"
+        f"round {state.round}: AP50 {ap50}, label F1 {f1}, {row['cost']['minutes']:.1f} expert minutes so far"
     )
     return replace(state, rounds=rounds).at(Phase.PUBLISH)
 
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
+
+
+def _figure(measured: float | None, estimate: Mapping[str, Any]) -> str:
+    """A figure as measured; else as estimated from the expert's random images, marked as such."""
+    found = estimate["value"]
+    return f"≈{found:.2f} (estimated)" if measured is None and found is not None else _number(measured)
 
 
 def publish(job: Job, state: RunState) -> RunState:

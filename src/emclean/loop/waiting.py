@@ -50,7 +50,7 @@ def invitation(job: Job, state: RunState, count: int) -> str:
 
 def tell(job: Job, state: RunState, now: Standing) -> None:
     """Say how far the answers are, when that changed and now and then; keep it for ``emclean status``."""
-    job.parts.console.patiently(f"answers: {now.words()}")
+    job.parts.console.patiently(f"tasks: {now.words()}")
     text = json.dumps(
         {"round": state.round, "project": state.facts["label_project"], "words": now.words(), **asdict(now)}
     )
@@ -60,5 +60,5 @@ def tell(job: Job, state: RunState, now: Standing) -> None:
 
 
 def ended(now: Standing) -> str:
-    """That no answer is out any more."""
-    return f"no answer is out any more: {now.words()}"
+    """That the expert has dealt with every task."""
+    return f"no task is open any more: {now.words()}"

@@ -254,6 +254,7 @@ def _grades(data: ReportData) -> str:
         "out, measured there or against a truth, may be less (docs/decisions/0003)."
     )
     listed = html.titled("In the newest round", html.table(head, rows)) if data.grades else ""
+    stacked = f'<div class="pair">{stacked}</div>'
     return html.section("Grades", stacked, listed, _grades_by_round(data.rounds), note=note)
 
 
