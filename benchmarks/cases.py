@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.sets import BCCD_TEST, parts
 from emclean.boxes import from_xywh
 from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
 from emclean.models.predict import predict
@@ -209,31 +208,15 @@ def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
 
 def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
     """The ``emps`` train part with errors planted, seen by the shipped detector."""
-    return emps_pool(data, cache, noise, seeds)[1]
-
-
-def emps_pool(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> tuple[Part, list[Case]]:
-    """The same cases, and the pictures that they are about."""
     emps = read(data / "emps", "train.truth", "train.truth")
     key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
     found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
-    return emps, [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
+    return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
 
 
 def bccd_cases(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
     """All of ``bccd`` with its own errors, seen by detectors of ``steps`` training steps."""
-    return _bccd(read(data / "bccd", "crowd", "truth"), cache, steps, seeds)
-
-
-def bccd_pool(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> tuple[Part, list[Case]]:
-    """Only the pool of ``benchmarks.sets``, without the pictures of its test set, and its cases."""
     bccd = read(data / "bccd", "crowd", "truth")
-    images = json.loads((data / "bccd" / "truth.coco.json").read_text())["images"]
-    pool = bccd.only(parts(images, BCCD_TEST, 0)[0])
-    return pool, _bccd(pool, cache, steps, seeds)
-
-
-def _bccd(bccd: Part, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
     key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
     cache.folder.mkdir(parents=True, exist_ok=True)
     answers = [from_rows(r) for r in cache.get(key, partial(crossfit, bccd, steps, 0.25, cache.folder))]

@@ -101,6 +101,11 @@ def only(content: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {**content, "images": images, "annotations": annotations}
 
 
+def json_of(file: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(file.read_text())
+
+
 def write(file: Path, content: Any) -> None:
     """Write JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)

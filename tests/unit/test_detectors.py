@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emclean.models.detectors import build
-from emclean.models.detectors.compact import Compact
+from emclean.models.detectors.compact import Compact, balanced
 from emclean.models.spec import FAMILIES, DetectorSpec, FitJob
 from emclean.types import Target
 
@@ -179,3 +179,12 @@ def test_spec_survives_json():
     spec = DetectorSpec("fcos_resnet34", 3, scales=(0.5, 1.0))
     assert DetectorSpec.from_json(spec.to_json()) == spec
     assert len(set(FAMILIES)) == len(FAMILIES) == 10
+
+
+def test_a_rare_category_keeps_its_share_of_the_loss():
+    alone, among_many = (balanced(torch.tensor(counts)) for counts in ([4, 0], [4, 36]))
+    assert alone[0] == pytest.approx(4)  # a single category is divided by its number
+    assert among_many[0] == pytest.approx((4 * 40) ** 0.5)  # not by 40
+    assert among_many[1] == pytest.approx((36 * 40) ** 0.5)
+    assert balanced(torch.tensor([0, 100]))[0] == pytest.approx((100 * 5) ** 0.5)
+    assert balanced(torch.tensor([0, 0])).tolist() == [1, 1]

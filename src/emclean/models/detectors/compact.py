@@ -27,6 +27,7 @@ _REGRESSED = 0.2  # height of the Gaussian above which a place learns the box
 _TYPICAL = 16.0  # pixels from centre to side that an output of 0 stands for
 _RARE = -4.6  # logit of 0.01: before training nearly no place is a centre
 _BOX_WEIGHT = 2.0
+_RAREST = 20
 
 
 def _norm(channels: int) -> nn.Module:
@@ -93,6 +94,7 @@ class _Wanted:
     background: Tensor  # [C,P] weight of the loss for not being a centre
     boxes: Tensor  # [P,4] of the object that each place belongs to
     share: Tensor  # [P] weight of the box loss, 0 where no box is learnt
+    categories: Tensor  # [N] of the objects
 
 
 class Compact(Detector):
@@ -132,7 +134,8 @@ class Compact(Detector):
         centre = torch.stack([row.centre for row in rows])
         background = torch.stack([row.background for row in rows])
         share = torch.stack([row.share for row in rows])
-        centres = _focal(logits.flatten(2), heat, centre, background) / max(1, sum(map(len, targets)))
+        counts = torch.bincount(torch.cat([row.categories for row in rows]), minlength=logits.shape[1])
+        centres = (_focal(logits.flatten(2), heat, centre, background) / balanced(counts)).sum()
         at = share > 0  # [B,P]
         giou = _giou(boxes.flatten(2).transpose(1, 2)[at], torch.stack([row.boxes for row in rows])[at])
         placed = ((1 - giou) * share[at]).sum() / share.sum().clamp(min=1.0)
@@ -189,7 +192,7 @@ def _wanted(target: dict[str, Tensor], n_categories: int, h: int, w: int) -> _Wa
     places = torch.stack(_places(h, w, boxes.device), dim=-1).reshape(-1, 2)
     background[ignored(places, target, n_categories).T] = 0.0
     if not len(boxes):
-        return _Wanted(heat, centre, background, boxes.new_zeros(h * w, 4), boxes.new_zeros(h * w))
+        return _Wanted(heat, centre, background, boxes.new_zeros(h * w, 4), boxes.new_zeros(h * w), labels)
     bumps = _bumps(boxes, h, w)  # [N,P]
     for category in range(n_categories):
         mine = labels == category
@@ -203,15 +206,26 @@ def _wanted(target: dict[str, Tensor], n_categories: int, h: int, w: int) -> _Wa
     height, owner = bumps.max(dim=0)
     learnt = (height > _REGRESSED) & target["regress"][owner]
     share = torch.where(learnt, height, 0.0)
-    return _Wanted(heat, centre, background, boxes[owner], share)
+    return _Wanted(heat, centre, background, boxes[owner], share, labels)
 
 
 def _focal(logits: Tensor, heat: Tensor, centre: Tensor, background: Tensor) -> Tensor:
-    """CenterNet's penalty-reduced focal loss (exponents 2 and 4), summed over ``[B, C, P]``."""
+    """CenterNet's penalty-reduced focal loss (exponents 2 and 4) of each category ``[C]``."""
     p = logits.sigmoid()
     hit = (1 - p) ** 2 * functional.logsigmoid(logits) * centre
     miss = p**2 * functional.logsigmoid(-logits) * (1 - heat) ** 4 * background
-    return -(hit + miss).sum()
+    return -(hit + miss).sum(dim=(0, 2))
+
+
+def balanced(counts: Tensor) -> Tensor:
+    """What the loss of each category ``[C]`` is divided by, from the ``counts [C]`` of objects in the batch.
+
+    The geometric mean of all objects and those of the category: divided by all alone, a rare category would
+    learn the less the more objects there are of others; divided by its own alone, the chance of a batch would
+    rule it. A category counts as at least one in :data:`_RAREST` of all.
+    """
+    n = counts.sum().clamp(min=1).float()
+    return torch.sqrt(n * torch.maximum(counts.float(), n / _RAREST)).clamp(min=1)
 
 
 def _giou(a: Tensor, b: Tensor) -> Tensor:
