@@ -230,12 +230,10 @@ def main() -> int:
     parser.add_argument("--crop", type=int, default=256, help="pixels of a side (%(default)s)")
     parser.add_argument("--slots", type=int, default=2, help="seeds side by side (%(default)s)")
     given = parser.parse_args()
-    if not (data := os.environ.get("EMCLEAN_DATA")):
-        print("EMCLEAN_DATA is not set: name the folder with emps and bccd", file=sys.stderr)
-        return 3
+    data = cases.data_folder()
     sizes = Sizes(given.known, given.steps, given.final_steps, given.crop)
     ways, cache = given.ways.split(";"), given.cache.absolute()
-    pools = {name: labelled(name, Path(data)) for name in given.sets.split(",")}
+    pools = {name: labelled(name, data) for name in given.sets.split(",")}
     with ProcessPoolExecutor(given.slots, get_context("spawn")) as workers:
         started = {
             workers.submit(run, pools[name], int(seed), ways, sizes, cache): name

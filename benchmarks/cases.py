@@ -8,6 +8,7 @@ trained on the original labels of one half and asked about the other. Everything
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -98,6 +99,15 @@ class Cache:
             draft.write_text(json.dumps(make()))
             draft.replace(path)
         return json.loads(path.read_text())
+
+
+def data_folder() -> Path:
+    """The folder of the data sets, which ``EMCLEAN_DATA`` names; without it the program ends with 3."""
+    named = os.environ.get("EMCLEAN_DATA")
+    if not named:
+        print("EMCLEAN_DATA is not set: name the folder with emps and bccd", file=sys.stderr)
+        raise SystemExit(3)
+    return Path(named)
 
 
 def digest_of(*paths: Path) -> str:

@@ -17,7 +17,6 @@ Everything computed is kept in ``--cache`` under a digest of what it was compute
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +29,17 @@ import numpy as np
 import torch
 
 import emclean.science
-from benchmarks.cases import EXPERT, NOISE, Cache, Case, bccd_cases, digest_of, digest_of_arrays, emps_cases
+from benchmarks.cases import (
+    EXPERT,
+    NOISE,
+    Cache,
+    Case,
+    bccd_cases,
+    data_folder,
+    digest_of,
+    digest_of_arrays,
+    emps_cases,
+)
 from emclean.science import calibration
 from emclean.science.finding import Found, evaluate
 from emclean.science.grading import Evidence, grade
@@ -190,12 +199,8 @@ def main() -> int:
     parser.add_argument("--k", type=int, default=50, help="precision among the first k")
     parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
     options = parser.parse_args()
-    folder = os.environ.get("EMCLEAN_DATA")
-    if not folder:
-        print("EMCLEAN_DATA is not set: name the folder with emps and bccd", file=sys.stderr)
-        return 3
     torch.set_num_threads(1)
-    data, cache = Path(folder), Cache(options.cache)
+    data, cache = data_folder(), Cache(options.cache)
     seeds = [int(text) for text in options.seeds.split(",")]
     began = time.process_time()
     for name in options.noise.split(","):

@@ -13,7 +13,6 @@ Printed: mean over seeds and standard deviation; images asked as a whole + revie
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import Cache, Case, bccd_cases, emps_cases
+from benchmarks.cases import Cache, Case, bccd_cases, data_folder, emps_cases
 from emclean.science import calibration, doubt, questions
 from emclean.science.correction import LIKELY, correct
 from emclean.science.cost import CostModel
@@ -195,17 +194,14 @@ def main() -> int:
     parser.add_argument("--shares", default="0.05,0.1", help="minutes to spend, of those for everything")
     parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
     given = parser.parse_args()
-    data = os.environ.get("EMCLEAN_DATA")
-    if not data:
-        print("EMCLEAN_DATA is not set: name the folder with emps and bccd", file=sys.stderr)
-        return 3
+    data = data_folder()
     began, cache = time.process_time(), Cache(given.cache)
     seeds, shares = [int(s) for s in given.seeds.split(",")], [float(s) for s in given.shares.split(",")]
     for noise in given.noise.split(","):
-        cases = emps_cases(Path(data), cache, noise, seeds)
+        cases = emps_cases(data, cache, noise, seeds)
         show(f"emps, planted: {noise}", [taught(case, given.known) for case in cases], shares)
     if given.steps:
-        cases = bccd_cases(Path(data), cache, given.steps, seeds)
+        cases = bccd_cases(data, cache, given.steps, seeds)
         show("bccd, real errors", [taught(case, given.known) for case in cases], shares)
     print(
         f"\nseeds {given.seeds}, {given.known} images known, {time.process_time() - began:.0f} s of one core"

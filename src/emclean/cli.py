@@ -206,7 +206,8 @@ def status(given: argparse.Namespace) -> int:
         print()
         _table([overview.HEAD, *map(overview.row, folders)])
     remarks = [line for folder in folders for line in overview.remarks(folder)]
-    print("".join(f"\n{line}" for line in remarks), end="\n" * bool(remarks))
+    if remarks:
+        print("", *remarks, sep="\n")
     return 0
 
 

@@ -11,7 +11,7 @@ from emclean.loop import asking, steps, waiting
 from emclean.loop.console import Console
 from emclean.loop.publishing import round_row
 from emclean.loop.spending import skipped_until, spent_until
-from emclean.loop.states import Phase, RunState
+from emclean.loop.states import WAITING, Phase, RunState
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_skip_is_told_and_counts_as_no_answer(job, said):
     state = steps.push(job, RunState("run", Phase.PUSH))
     job.parts.service.skip("run/b/0")
     assert waited(job, state).phase is Phase.WAIT
-    kept = json.loads((job.folder / waiting.FILE).read_text())
+    kept = json.loads((job.folder / WAITING).read_text())
     assert (kept["asked"], kept["answered"], kept["skipped"], kept["round"]) == (2, 0, 1, 0)
     assert kept["project"] == "memory://emclean run"
     job.parts.service.answer("run/a/0", [])

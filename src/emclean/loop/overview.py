@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emclean.loop.states import FAILED, is_locked
+from emclean.loop.states import FAILED, WAITING, is_locked
 
 HEAD = ("RUN", "STATE", "PHASE", "ROUND", "AP50")
 
@@ -47,7 +47,7 @@ def remarks(folder: Path) -> list[str]:
     if how == "failed":
         reason = " ".join(str(_json(folder / FAILED).get("reason", "")).split())
         return [f"{folder.name} failed: {reason}"]
-    state, waits = _json(folder / "state.json"), _json(folder / "waiting.json")
+    state, waits = _json(folder / "state.json"), _json(folder / WAITING)
     if how == "finished" or state.get("phase") != "WAIT":
         return []
     if waits.get("round") != state.get("round"):

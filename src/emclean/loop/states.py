@@ -19,6 +19,10 @@ FAILED = "failed.json"
 """In the run's folder: why its newest job failed."""
 
 
+WAITING = "waiting.json"
+"""In the run's folder: how far the answers were at the last look."""
+
+
 class Phase(Enum):
     """The steps of a run, in their order; those from ``PLAN`` to ``PUBLISH`` repeat in every round."""
 

@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 
 from emclean.loop.job import Job
-from emclean.loop.states import RunState, write_atomically
+from emclean.loop.states import WAITING, RunState, write_atomically
 from emclean.report.text import plural
 from emclean.stores import labels as label_events
 from emclean.types import Pull
-
-FILE = "waiting.json"
-"""In the run's folder: how far the answers were at the last look, for ``emclean status``."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def tell(job: Job, state: RunState, now: Standing) -> None:
     text = json.dumps(
         {"round": state.round, "project": state.facts["label_project"], "words": now.words(), **asdict(now)}
     )
-    file = job.folder / FILE
+    file = job.folder / WAITING
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         write_atomically(file, text)
 

@@ -14,7 +14,7 @@ import numpy as np
 from emclean.science.forest import Blend, Bounds, Forest, Linear, fit_forest, fit_linear, tempered
 from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES, Features, features
-from emclean.science.grading.grade import grade, verdicts
+from emclean.science.grading.grade import judged, verdicts
 from emclean.science.grading.rules import Rules
 from emclean.science.leaning import leanings, leant, leant_held_out
 from emclean.science.noise import plant
@@ -132,9 +132,9 @@ class _Image(NamedTuple):
 
 
 def _prepared(evidence: Evidence, truth: Labels) -> _Image:
-    known = true_grades(evidence.labels, truth)
-    verdict = grade(evidence)
-    return _Image(evidence, features(evidence), truth, known, missed_right(verdict, truth, known))
+    known, found = true_grades(evidence.labels, truth), features(evidence)
+    verdict = judged(evidence, found, Rules())
+    return _Image(evidence, found, truth, known, missed_right(verdict, truth, known))
 
 
 def _fold_of(n_images: int, rng: np.random.Generator) -> Ints:

@@ -107,8 +107,11 @@ def grade(evidence: Evidence, calibrator: Grader | None = None) -> Verdicts:
     The first N verdicts are those of the labels, in order; then follow the ``missed`` ones. Without a
     ``calibrator`` the probabilities are raw scores of rules.
     """
-    judge = calibrator if calibrator is not None else Rules()
-    found = features(evidence)
+    return judged(evidence, features(evidence), calibrator if calibrator is not None else Rules())
+
+
+def judged(evidence: Evidence, found: Features, judge: Grader) -> Verdicts:
+    """``grade`` for features that are worked out already: they take most of the time, and the picture."""
     posterior = judge.label_posterior(found.labels)
     called = evidence.reference.categories[found.proposed]
     missed = judge.missed_probability(found.candidates, called)
