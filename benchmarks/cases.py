@@ -145,7 +145,7 @@ def from_rows(rows: Sequence[Any]) -> Predictions:
 
 def shipped(part: Part, scales: tuple[float, ...]) -> list[Any]:
     """What the shipped detector finds in each picture."""
-    return [to_rows(p) for p in predict(load("pretrained"), map(grey, part.pictures), scales)]
+    return [to_rows(p) for p in predict(load("pretrained"), map(grey, part.pictures), scales, flips=True)]
 
 
 def crossfit(part: Part, steps: int, scale: float, folder: Path) -> list[Any]:
@@ -168,7 +168,7 @@ def crossfit(part: Part, steps: int, scale: float, folder: Path) -> list[Any]:
             out=str(out),
         )
         detector = load(fit(job, LocalHooks(out)).weights)
-        answers = predict(detector, (grey(part.pictures[i]) for i in rest))
+        answers = predict(detector, (grey(part.pictures[i]) for i in rest), flips=True)
         found.update(zip(rest.tolist(), map(to_rows, answers), strict=True))
     return [found[i] for i in range(len(part.pictures))]
 
@@ -219,7 +219,7 @@ def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
 def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
     """The ``emps`` train part with errors planted, seen by the shipped detector."""
     emps = read(data / "emps", "train.truth", "train.truth")
-    key = ["shipped", digest_of(SHIPPED, *emps.pictures)]
+    key = ["shipped, flips", digest_of(SHIPPED, *emps.pictures)]
     found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
     return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
 
@@ -227,7 +227,7 @@ def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> li
 def bccd_cases(data: Path, cache: Cache, steps: int, seeds: Sequence[int]) -> list[Case]:
     """All of ``bccd`` with its own errors, seen by detectors of ``steps`` training steps."""
     bccd = read(data / "bccd", "crowd", "truth")
-    key = ["crossfit", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
+    key = ["crossfit, flips", digest_of(SHIPPED, *bccd.pictures), digest_of_arrays(*bccd.labels), steps]
     cache.folder.mkdir(parents=True, exist_ok=True)
     answers = [from_rows(r) for r in cache.get(key, partial(crossfit, bccd, steps, 0.25, cache.folder))]
     return [real(bccd, answers, seed) for seed in seeds]

@@ -52,7 +52,7 @@ class SeeingCase(Case):
         self.trained[purpose] = set(targets)
         return purpose
 
-    def predict(self, weights, part, ids):
+    def predict(self, weights, part, ids, flips=False):
         self.searched.append((weights, set(ids)))
         truth = {i: part.truth[i] for i in ids}
         return {i: Predictions(t.boxes, t.categories, np.full(len(t), 0.9)) for i, t in truth.items()}

@@ -268,6 +268,22 @@ def test_prediction_finds_the_object_however_it_looks(options):
     assert found.scores[0] == pytest.approx(0.9)
 
 
+class LeftOnly(Dark):
+    """As its base, but blind to what starts right of the middle."""
+
+    def detect(self, images):
+        found = super().detect(images)[0]
+        return [found.take(found.boxes[:, 0] < images.shape[3] / 2)]
+
+
+def test_what_only_one_of_two_mirrored_views_shows_counts_half():
+    pixels = np.full((100, 150), 200, np.uint8)
+    pixels[40:60, 10:30] = 10
+    found = next(predict(LeftOnly(), [pixels], flips=True))
+    np.testing.assert_allclose(found.boxes, [[10, 40, 30, 60]])
+    assert found.scores == pytest.approx([0.45])
+
+
 def test_prediction_streams_and_takes_floats():
     pixels = np.full((40, 50), 0.8)
     pixels[10:20, 10:30] = 0.0

@@ -93,10 +93,10 @@ def fold_of(job: Job, ids: Sequence[str], purpose: str) -> dict[str, int]:
 
 
 def out_of_sample(job: Job, weights: Sequence[str], fold: Mapping[str, int]) -> dict[str, Predictions]:
-    """What each image's own fold model, which never saw it, finds in it."""
+    """What each image's own fold model, which never saw it, finds in it as it is and mirrored."""
     found: dict[str, Predictions] = {}
     for k, file in enumerate(weights):
-        found.update(predict(job, file, [i for i, f in fold.items() if f == k]))
+        found.update(predict(job, file, [i for i, f in fold.items() if f == k], flips=True))
     return found
 
 

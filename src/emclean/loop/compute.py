@@ -22,8 +22,10 @@ class Compute(Protocol):
     def fit_all(self, jobs: Sequence[FitJob], progress: Watch) -> list[FitResult]:
         """Train every job; what a job's folder already holds is not trained again."""
 
-    def predict_all(self, weights: str, pictures: Sequence[str], progress: Watch) -> list[Predictions]:
-        """What the detector in ``weights`` finds in grey ``.npy`` pictures."""
+    def predict_all(
+        self, weights: str, pictures: Sequence[str], progress: Watch, flips: bool = False
+    ) -> list[Predictions]:
+        """What the detector in ``weights`` finds in grey ``.npy`` pictures; ``flips`` averages two views."""
 
 
 class InlineCompute:
@@ -41,12 +43,14 @@ class InlineCompute:
             progress(before, total)
         return results
 
-    def predict_all(self, weights: str, pictures: Sequence[str], progress: Watch) -> list[Predictions]:
+    def predict_all(
+        self, weights: str, pictures: Sequence[str], progress: Watch, flips: bool = False
+    ) -> list[Predictions]:
         """Search one picture after another."""
         detector = engine.load(weights)
         loaded = (np.load(path, mmap_mode="r", allow_pickle=False) for path in pictures)
         found: list[Predictions] = []
-        for one in engine.predict(detector, loaded):
+        for one in engine.predict(detector, loaded, flips=flips):
             found.append(one)
             progress(len(found), len(pictures))
         return found
@@ -71,8 +75,10 @@ class RayCompute:
         resources = train.Resources(self.workers, self.use_gpu)
         return train.fit_all(jobs, resources, storage=self.storage, progress=progress)
 
-    def predict_all(self, weights: str, pictures: Sequence[str], progress: Watch) -> list[Predictions]:
+    def predict_all(
+        self, weights: str, pictures: Sequence[str], progress: Watch, flips: bool = False
+    ) -> list[Predictions]:
         """Search in chunks, spread over the cluster."""
         from emclean.distributed import score
 
-        return score.predict_all(weights, pictures, progress=progress)
+        return score.predict_all(weights, pictures, flips=flips, progress=progress)

@@ -116,25 +116,30 @@ def _outcome(result: FitResult) -> str:
     return f"{result.steps} steps, {quality}"
 
 
-def predict(job: Job, weights: str, ids: Sequence[str]) -> dict[str, Predictions]:
+def predict(job: Job, weights: str, ids: Sequence[str], flips: bool = False) -> dict[str, Predictions]:
     """What a model finds in the pool's images, kept by content of weights and images."""
-    return predict_pictures(job, weights, {image_id: job.picture(image_id) for image_id in sorted(ids)})
+    pictures = {image_id: job.picture(image_id) for image_id in sorted(ids)}
+    return predict_pictures(job, weights, pictures, flips)
 
 
-def predict_pictures(job: Job, weights: str, pictures: Mapping[str, str]) -> dict[str, Predictions]:
-    """What a model finds in prepared pictures, by name; computed once."""
+def predict_pictures(
+    job: Job, weights: str, pictures: Mapping[str, str], flips: bool = False
+) -> dict[str, Predictions]:
+    """What a model finds in prepared pictures, by name; computed once. ``flips`` averages two views."""
     names = sorted(pictures)
-    kept = job.workspace / "predictions" / f"{_digest(weights, names)}.npz"
+    kept = job.workspace / "predictions" / f"{_digest(weights, names, flips)}.npz"
     if kept.exists():
         return _read(kept, names)
     with job.parts.console.stage(f"searching {plural(len(names), 'image')}") as progress:
-        found = job.parts.compute.predict_all(weights, [pictures[name] for name in names], progress)
+        found = job.parts.compute.predict_all(weights, [pictures[name] for name in names], progress, flips)
     _write(kept, found)
     return dict(zip(names, found, strict=True))
 
 
-def _digest(weights: str, names: Sequence[str]) -> str:
+def _digest(weights: str, names: Sequence[str], flips: bool) -> str:
     sha = hashlib.sha256(Path(weights).read_bytes())
+    if flips:
+        sha.update(b"flips")
     sha.update("\n".join(names).encode())
     return sha.hexdigest()[:24]
 

@@ -37,7 +37,8 @@ def predict(
     """The objects in each grey picture ``[H, W]`` (uint8, or floats in 0-1), answered one by one.
 
     ``scales`` are magnifications (by default the detector's own); a scaled picture larger than ``tile`` is
-    searched in tiles that share ``overlap`` pixels; ``flips`` also searches the mirrored picture.
+    searched in tiles that share ``overlap`` pixels. ``flips`` also searches the mirrored picture and takes
+    the mean of both scores (test-time augmentation): what is seen in one of the two only counts half.
     """
     search = _Search(detector, tuple(scales or detector.spec.scales), tile, overlap, flips)
     for picture in pictures:
@@ -54,18 +55,22 @@ class _Search:
 
     def __call__(self, picture: NDArray[Any]) -> Predictions:
         pixels = as_grey(picture)
-        views = [view for scale in self.scales for view in self._at(pixels, scale)]
-        return fuse(views, self.detector.spec.overlap)
+        found = self._at_every_scale(pixels)
+        if not self.flips:
+            return found
+        mirrored = self._at_every_scale(np.ascontiguousarray(pixels[:, ::-1]))
+        return average([found, _mirrored(mirrored, pixels.shape[1])], self.detector.spec.overlap)
 
-    def _at(self, pixels: Picture, scale: float) -> list[Predictions]:
-        """The views of one scale, in pixels of the unscaled picture."""
+    def _at_every_scale(self, pixels: Picture) -> Predictions:
+        return fuse([self._at(pixels, scale) for scale in self.scales], self.detector.spec.overlap)
+
+    def _at(self, pixels: Picture, scale: float) -> Predictions:
+        """What one scale shows, in pixels of the unscaled picture."""
         height, width = pixels.shape
         scaled = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-        views = [self._tiled(scaled)]
-        if self.flips:
-            views.append(_mirrored(self._tiled(np.ascontiguousarray(scaled[:, ::-1])), scaled.shape[1]))
+        found = self._tiled(scaled)
         ratio = np.tile([width / scaled.shape[1], height / scaled.shape[0]], 2)
-        return [_placed(view, view.boxes * ratio, width, height) for view in views]
+        return _placed(found, found.boxes * ratio, width, height)
 
     def _tiled(self, pixels: Picture) -> Predictions:
         height, width = pixels.shape
@@ -154,6 +159,20 @@ def fuse(views: Sequence[Predictions], overlap: float) -> Predictions:
     weight[np.arange(len(kept)), kept] += 1e-9  # a box of score 0 still stands for itself
     boxes = weight @ every.boxes / weight.sum(axis=1, keepdims=True)
     return Predictions(boxes, every.categories[kept], every.scores[kept])
+
+
+def average(views: Sequence[Predictions], overlap: float) -> Predictions:
+    """One answer from several views of a picture, each score the mean over the views (0 where unseen).
+
+    A view sees an object where its box of the same category has an IoU of 0.5 with the fused one.
+    """
+    fused = fuse(views, overlap)
+    scores = np.zeros(len(fused))
+    for view in views:
+        seen = geometry.iou(fused.boxes, view.boxes) >= 0.5  # [K,N]
+        seen &= fused.categories[:, None] == view.categories[None, :]
+        scores += np.where(seen, view.scores[None, :], 0.0).max(axis=1, initial=0.0)
+    return Predictions(fused.boxes, fused.categories, scores / len(views))
 
 
 def _concatenated(parts: Sequence[Predictions]) -> Predictions:

@@ -148,13 +148,15 @@ class Case:
         )
         return replace(job, out=f"{self.bench.models}/{job.digest()}")
 
-    def predict(self, weights: str, part: Part, ids: Sequence[str]) -> dict[str, Predictions]:
-        """What a model finds in these pictures."""
+    def predict(
+        self, weights: str, part: Part, ids: Sequence[str], flips: bool = False
+    ) -> dict[str, Predictions]:
+        """What a model finds in these pictures; ``flips`` averages what it sees as they are and mirrored."""
         detector = engine.load(weights)
         if self.device:
             detector.to(self.device)
         loaded = (np.load(path, mmap_mode="r", allow_pickle=False) for path in part.pictures(ids))
-        return dict(zip(ids, engine.predict(detector, loaded), strict=True))
+        return dict(zip(ids, engine.predict(detector, loaded, flips=flips), strict=True))
 
     def cross_fit(
         self, targets: Mapping[str, Target], fold: Mapping[str, int], purpose: str
@@ -164,7 +166,8 @@ class Case:
         for k in range(FOLDS):
             rest = {i: target for i, target in targets.items() if fold[i] != k}
             weights = self.fit(rest, self.bench.recipe.steps, f"{purpose} {k}")
-            found.update(self.predict(weights, self.bench.train, sorted(i for i in fold if fold[i] == k)))
+            asked = sorted(i for i in fold if fold[i] == k)
+            found.update(self.predict(weights, self.bench.train, asked, flips=True))
         return found
 
 
