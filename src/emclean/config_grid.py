@@ -7,7 +7,7 @@ from pydantic import Field
 from emclean.config_faults import detector_faults, mlflow_faults
 from emclean.config_keys import Detector, JobKeys, Section
 
-GridMethod = Literal["crowd", "oa_mil", "expert_only", "crowd_mixed", "graded", "truth"]
+GridMethod = Literal["crowd", "oa_mil", "expert_only", "crowd_mixed", "paper", "graded", "truth"]
 """What a grid compares; each is an entry of ``loop.grid.methods.METHODS``."""
 
 GridNoise = Literal[

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from emclean.config import load_grid
 from emclean.config_grid import NoiseGrid
+from emclean.loop.grid import cells as grid_cells
 from emclean.loop.grid import opening
 from emclean.loop.grid.bench import expert_labels, noisy_labels
 from emclean.loop.grid.cells import Cell, CellFiles, cells_of
@@ -51,6 +53,22 @@ def test_a_cell_is_known_by_what_decides_its_result_and_by_nothing_else(tmp_path
 def test_methods_that_ask_no_expert_do_not_care_how_many_images_one_has(tmp_path):
     crowd = Cell("crowd", "mixed", 0.3, 1)
     assert digest_of(tmp_path, crowd, expert_images=4) == digest_of(tmp_path, crowd, expert_images=5)
+
+
+def test_a_method_that_does_something_else_has_its_cells_run_again(tmp_path, monkeypatch):
+    other = Cell("crowd", "mixed", 0.3, 1)
+    known, others = digest_of(tmp_path), digest_of(tmp_path, other)
+    method = METHODS["graded"]
+    monkeypatch.setattr(opening, "METHODS", {**METHODS, "graded": replace(method, version=99)})
+    assert digest_of(tmp_path) != known
+    assert digest_of(tmp_path, other) == others
+
+
+@pytest.mark.parametrize("recipe", ["RECIPE", "TRAINING"])
+def test_every_cell_is_run_again_where_training_or_measuring_changes(tmp_path, monkeypatch, recipe):
+    known = digest_of(tmp_path)
+    monkeypatch.setattr(grid_cells, recipe, 99)
+    assert digest_of(tmp_path) != known
 
 
 def test_the_detector_decides_a_cell_but_not_how_often_it_reports(tmp_path):
@@ -139,21 +157,29 @@ def test_every_method_teaches_labels_and_targets_of_the_same_images(method, taug
     assert case.done + case.bench.recipe.final_steps == METHODS[method].steps(case.bench.recipe)
 
 
-def test_grades_mend_what_good_models_see(taught):
-    case, found = taught["graded"]
+@pytest.mark.parametrize("method", ["graded", "paper"])
+def test_what_good_models_see_is_mended(method, taught):
+    case, found = taught[method]
     assert quality(case, case.noisy) < 0.8
     assert quality(case, found.labels) > 0.95
 
 
-@pytest.mark.parametrize("method", ["expert_only", "crowd_mixed", "graded"])
+@pytest.mark.parametrize("method", ["expert_only", "crowd_mixed", "paper", "graded"])
 def test_what_the_expert_said_is_trained_on_as_it_is(method, taught):
     case, found = taught[method]
     assert quality(case, {i: found.labels[i] for i in case.expert}) == 1.0
     assert all((found.targets[i].weights == 1).all() for i in case.expert)
 
 
-def test_no_image_is_searched_by_a_model_that_was_trained_on_it(taught):
-    case, _ = taught["graded"]
-    assert len(case.searched) == 6
+def test_the_papers_procedure_trusts_every_label_fully_and_ignores_nothing(taught):
+    _, found = taught["paper"]
+    assert all((target.weights == 1).all() and target.regress.all() for target in found.targets.values())
+    assert not any(len(target.ignore) for target in found.targets.values())
+
+
+@pytest.mark.parametrize(("method", "models"), [("graded", 6), ("paper", 4)])
+def test_no_image_is_searched_by_a_model_that_was_trained_on_it(method, models, taught):
+    case, _ = taught[method]
+    assert len(case.searched) == models
     assert all(not case.trained[weights] & ids for weights, ids in case.searched)
     assert all(case.trained[f"cleaning {k}"] for k in range(2))

@@ -8,8 +8,9 @@ import pytest
 from science_scenes import SIDE, scenes
 
 from emclean.errors import EmcleanError
+from emclean.science.evaluation import label_quality
 from emclean.science.grading import Evidence
-from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores, oa_mil
+from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores, oa_mil, paper
 from emclean.science.rivals.objectlab import to_cleanlab
 from emclean.types import Labels, Predictions
 
@@ -193,3 +194,55 @@ def test_neighbours_keep_their_own_predictions():
     pair = np.array([[0.0, 0, 20, 20], [6, 0, 26, 20]])
     found = Predictions(pair, np.zeros(2, int), np.array([0.6, 0.9]))
     assert oa_mil.refine(Labels(pair, np.zeros(2, int)), found).boxes.tolist() == pair.tolist()
+
+
+def both(labels: Labels, cleaning: Predictions, consensus: Predictions | None = None) -> list[list[float]]:
+    """The boxes after the paper's corrections, in order of their corners."""
+    found = paper.correct(labels, cleaning, cleaning if consensus is None else consensus)
+    return sorted(found.boxes.tolist())
+
+
+SURE = Predictions(PLACES, CALLED, np.full(4, 0.9))
+
+
+def test_the_papers_corrections_mend_one_fault_at_a_time():
+    truth = PLACES.tolist()
+    away = PLACES.copy()
+    away[1] += [25, 0, 25, 0]  # IoU 0.23
+    lone = np.concatenate([PLACES, [[400, 400, 440, 440]]])
+    pair = Predictions(np.array([[10, 10, 30, 50], [32, 10, 52, 50]]), np.zeros(2, int), np.full(2, 0.9))
+    whole = Labels(np.array([[10.0, 10, 52, 50]]), [0])
+    assert both(Labels(PLACES, CALLED), SURE) == truth
+    assert both(Labels(away, CALLED), SURE) == truth
+    assert both(Labels(lone, [*CALLED, 0]), SURE) == truth
+    assert both(Labels(PLACES[1:], CALLED[1:]), SURE) == truth
+    assert both(Labels.empty(), SURE) == truth
+    assert both(whole, pair) == pair.boxes.tolist()
+    called = paper.correct(Labels(PLACES, 1 - CALLED), SURE, SURE)
+    assert (called.categories.tolist(), len(called)) == (CALLED.tolist(), 4)
+    assert called.ids == ("found-0", "found-1", "found-2", "found-3")
+
+
+def test_what_one_model_alone_says_stays_for_the_expert():
+    labels = Labels(PLACES[:3], CALLED[:3])
+    for seeing, blind in ((SURE.take([3]), SURE.take([])), (SURE.take([]), SURE.take([3]))):
+        assert both(labels.take([]), seeing, blind) == []  # no object of one model alone is added
+    assert both(labels, SURE.take([]), SURE) == labels.boxes.tolist()  # nor is what one of them sees deleted
+    weak = Predictions(PLACES, CALLED, np.full(4, 0.2))
+    assert both(labels, weak, SURE) == labels.boxes.tolist()
+    assert both(labels, weak) == []  # neither is sure of anything
+
+
+def test_a_label_that_is_in_order_is_kept_as_it_was_drawn():
+    near = Labels(PLACES + 3.0, CALLED, ids=("a", "b", "c", "d"), annotators=("x", "x", "y", "y"))
+    found = paper.correct(near, SURE, SURE)
+    assert (found.ids, found.annotators) == (near.ids, near.annotators)
+    assert found.boxes.tolist() == near.boxes.tolist()
+
+
+def test_the_papers_corrections_mend_more_than_they_spoil():
+    cases = scenes(3, 12)
+    fixed = [paper.correct(s.evidence.labels, s.evidence.cleaning, s.evidence.consensus) for s in cases]
+    truths = [s.truth for s in cases]
+    before = label_quality(truths, [s.evidence.labels for s in cases]).f1
+    assert label_quality(truths, fixed).f1 > before + 0.1

@@ -141,14 +141,16 @@ def opened(config: NoiseGrid, console: Console) -> Iterator[Grid]:
 
 
 def given(cell: Cell, bench: Bench, config: NoiseGrid, digests: Mapping[str, str]) -> dict[str, Any]:
-    """What decides a cell's result beside the cell itself: data, preset, detector, the expert where asked."""
-    expert = bench.expert_images if METHODS[cell.method].asks else None
+    """What decides a cell's result beside the cell itself: data, preset, detector, what its method makes of
+    them (its version), and the expert where one is asked."""
+    method = METHODS[cell.method]
     return {
+        "method_version": method.version,
         "task": config.task,
         "data": dict(digests),
         "preset": config.preset,
         "detector": bench.recipe.facts(),
-        "expert_images": expert,
+        "expert_images": bench.expert_images if method.asks else None,
     }
 
 
