@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from science_scenes import SIDE, Scene, scenes
 
-from emclean.science.correction import Corrected, bib_split, correct
+from emclean.science.correction import Corrected, acted, bib_split, correct
 from emclean.science.evaluation import label_quality
 from emclean.science.grading import grade
 from emclean.types import GRADES, NOISE_KINDS, Labels, Verdicts
@@ -84,6 +86,17 @@ def test_of_two_labels_of_one_object_one_stays() -> None:
     assert len(correct(lone, verdicts(["duplicate"], labels=lone), ALL).labels) == 1
 
 
+def test_what_is_safe_but_changes_nothing_is_not_acted_on() -> None:
+    said = verdicts(["clean", "shifted", "spurious", "merged", "mislabelled"], add=0.8)
+    assert acted(LABELS, said, ALL).tolist() == [False, True, True, True, True, True]
+    assert not acted(LABELS, said, {}).any()
+    same = replace(said, box=np.concatenate([BOXES, said.box[5:]]), category=np.zeros(6, int))
+    alone = replace(same, parts=PARTS[:1], part_of=np.array([3]))
+    assert acted(LABELS, alone, ALL).tolist() == [False, False, True, False, False, True]
+    twins = Labels(np.array([[0, 0, 10, 10], [1, 0, 11, 10.0]]), np.zeros(2, int))
+    assert acted(twins, verdicts(["duplicate"] * 2, labels=twins), ALL).sum() == 1
+
+
 def test_a_split_leaves_out_parts_that_are_labelled_already() -> None:
     said = verdicts(["clean", "clean", "clean", "merged", "clean"])
     assert bib_split(LABELS, said, 3, LABELS.boxes[:3]).tolist() == PARTS.tolist()
@@ -119,7 +132,9 @@ def test_verdicts_of_other_labels_are_refused() -> None:
 def test_the_changes_tell_the_whole_story(seed: int, limit: float) -> None:
     case: Scene = scenes(seed, 1, n_categories=2)[0]
     before = case.evidence.labels
-    done = correct(before, grade(case.evidence), dict.fromkeys(NOISE_KINDS, limit))
+    said, limits = grade(case.evidence), dict.fromkeys(NOISE_KINDS, limit)
+    done = correct(before, said, limits)
+    assert acted(before, said, limits).sum() == len({c.parent or c.label_id for c in done.changes})
     boxes = {
         i: (b, int(c)) for i, b, c in zip(before.ids, before.boxes.tolist(), before.categories, strict=True)
     }

@@ -1,5 +1,6 @@
 """What a round writes into the tables, in parts of a bounded size."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_corrections_stand_and_are_counted_by_grade(job):
     assert facts["corrected_by"] == {"spurious": 1, "missed": 1}
     assert facts["asked_by"] == {"spurious": 1, "missed": 1}
     assert (facts["corrected"], facts["limits"]["spurious"]) == (2, 0.7)
+
+
+def test_only_what_was_corrected_counts_as_right(job):
+    verdicts = {i: said("shifted") for i in ("a", "b")}  # well placed, but as it was
+    found = replace(judged(job, verdicts), limits={"shifted": 0.7, "spurious": 0.7})
+    unchanged = Corrected(job.data.pool.labels["a"], (), Target.of(Labels.empty()))
+    assert recording.right_corrections(job, found, dict.fromkeys(verdicts, unchanged)) == {}
+    found.verdicts["a"] = replace(found.verdicts["a"], box=np.array([BOX]) + 1)
+    assert recording.right_corrections(job, found, dict.fromkeys(verdicts, unchanged)) == {"shifted": 1}
 
 
 def test_the_word_beside_a_correction_is_the_kind_of_error_not_its_reason(job, monkeypatch):

@@ -137,8 +137,8 @@ def right_corrections(job: Job, judged: Judged, fixed: Mapping[str, Corrected]) 
         labels, verdicts = judged.evidence[image_id].labels, judged.verdicts[image_id]
         truth = job.data.truth.get(image_id, Labels.empty())
         good = right_fixes(labels, verdicts, truth, true_grades(labels, truth))
-        safe = correction.safe(verdicts, judged.limits)
-        right.update(GRADES[k] for k in verdicts.grade[good & safe])
+        made = correction.acted(labels, verdicts, judged.limits)
+        right.update(GRADES[k] for k in verdicts.grade[good & made])
     return dict(right)
 
 

@@ -64,6 +64,16 @@ def safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
     return np.asarray(verdicts.probability >= limit[verdicts.grade])
 
 
+def acted(labels: Labels, verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
+    """Which verdicts ``[K]`` change anything: all that are safe, but for those with no other box or category
+    and no parts to split into, and for the last label of an object that is called a copy."""
+    plan, n = _plan(labels, verdicts, safe(verdicts, limits)), len(labels)
+    done = np.zeros(len(verdicts), dtype=np.bool_)
+    done[:n] = plan.moved | plan.relabelled | plan.deleted
+    done[plan.added] = True
+    return done
+
+
 def _new_id(verdict: int, part: int, verdicts: Verdicts, labels: Labels) -> str:
     """A new id that does not depend on anything but the image's own labels and verdicts."""
     label = int(verdicts.label[verdict])
