@@ -133,6 +133,8 @@ def test_the_audited_file_holds_every_label_as_it_was_and_what_is_proposed(files
             assert told["bbox"] != row["bbox"]
         if told["fix"] == "relabel":
             assert told["category_id"] != row["category_id"]
+            (other,) = [c["name"] for c in CATEGORIES if c["id"] == told["category_id"]]
+            assert told["reason"] == f"the model calls it {other}"
         if told["fix"] == "split":
             assert len(told["parts"]) >= 2
     read = coco.read(str(tmp_path / "out" / "audited.coco.json"))
@@ -379,7 +381,7 @@ def doubtful(kind: str) -> tuple[sources.Case, findings.Finding]:
     posterior = np.eye(len(GRADES))[[GRADES.index(kind)]]
     said = verdicts(evidence, found, posterior, np.zeros(len(found.proposed)), True)
     case = sources.Case(1, ImageEntry("a.png", SIDE, SIDE), [{}], evidence, True)
-    return case, findings.findings(case, said, ("particle",))[0]
+    return case, findings.findings(case, said)[0]
 
 
 @pytest.mark.parametrize("kind", ["shifted", "merged", "mislabelled"])

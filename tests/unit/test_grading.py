@@ -62,10 +62,16 @@ def test_every_error_comes_with_its_correction() -> None:
     assert not [reason for reason in reasons if "score" in reason]  # the page's own score stands beside it
 
 
+def test_reasons_call_categories_by_their_names() -> None:
+    case = evidence([A, B, C, D], categories=[1, 0, 0, 0])
+    assert grade(replace(case, names=("deposit", "vesicle"))).reason[0] == "the model calls it deposit"
+    assert grade(case).reason[0] == "the model calls it category 0"  # nobody has said what it is called
+
+
 def test_a_grade_whose_fix_no_model_shows_says_so() -> None:
     case = evidence([[400, 100, 440, 140]])
     found, rows = features(case), np.eye(len(GRADES))
-    for kind in ("shifted", "merged"):
+    for kind in ("shifted", "merged", "mislabelled"):
         said = verdicts(case, found, rows[[GRADES.index(kind)]], np.zeros(len(found.proposed)), True)
         assert said.names()[0] == kind
         assert "but the model" in said.reason[0]

@@ -110,7 +110,7 @@ def errors(verdicts: Verdicts) -> Floats:
     return np.where(verdicts.label >= 0, 1 - verdicts.posterior[:, 0], missing)
 
 
-def findings(case: Case, verdicts: Verdicts, names: Sequence[str]) -> list[Finding]:
+def findings(case: Case, verdicts: Verdicts) -> list[Finding]:
     """What is said of every instance of an image, in the order of the verdicts."""
     labels, seen, n = case.labels, case.evidence.crowd, len(case.labels)
     boxes = np.round(np.concatenate([labels.boxes, verdicts.box[n:]]), 2).tolist()
@@ -133,11 +133,7 @@ def findings(case: Case, verdicts: Verdicts, names: Sequence[str]) -> list[Findi
         own, parts = boxes[k], pieces.get(k, [])
         new_box = moved[k] if grade == "shifted" and moved[k] != own else None
         called_now = called[k] if grade == "mislabelled" and called[k] != categories[k] else None
-        if grade == "mislabelled" and called_now is None:
-            reason = "its category is doubtful, but the model knows no other for it"
-        elif grade == "mislabelled":
-            reason = f"the model calls it {names[called[k]]}"
-        elif grade == "duplicate":
+        if grade == "duplicate":
             reason = _twin(case, label)
         found.append(
             Finding(

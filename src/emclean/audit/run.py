@@ -151,7 +151,7 @@ class _Audit:
 
     def _judged(self, case: Case) -> tuple[Verdicts, list[Finding]]:
         verdicts = judge(case.evidence, self._graders.of(case.key).grader)
-        return verdicts, findings(case, verdicts, self._names)
+        return verdicts, findings(case, verdicts)
 
     def _image(self, case: Case) -> None:
         self._counts["labels"] += len(case.labels)

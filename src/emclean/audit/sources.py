@@ -144,7 +144,9 @@ class Sources:
         given, seen = self.labels.read(key, aside), self.predictions.read(key, aside)
         width = math.inf if entry.width is None else entry.width
         height = math.inf if entry.height is None else entry.height
-        evidence = Evidence(given.labels, None, None, seen, width, height, confident)
+        evidence = Evidence(
+            given.labels, None, None, seen, width, height, confident, names=self.labels.listing.names
+        )
         return Case(key, entry, given.rows, evidence, self.predictions.has_rows(key))
 
     def true_labels(self, key: Key, first: bool = False) -> Labels:

@@ -207,6 +207,7 @@ def _judge(job: Job, state: RunState, round_: int) -> Judged:
             job.data.record(i).width,
             job.data.record(i).height,
             picture=partial(job.pixels, i),
+            names=job.data.categories,
         )
         for i in job.data.ids()
     }

@@ -1,6 +1,6 @@
 """What is known of one image when its labels are graded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ class Evidence:
     trained on what experts confirmed, ``consensus`` of the one trained on what both agree on; the last two
     are None while they do not exist. Predictions with a score of at least ``confident`` can propose
     objects that no label shows. ``picture`` brings the uint8 grey levels ``[H,W]``; without it nothing is
-    said of how instances look.
+    said of how instances look. ``names`` are what reasons call the categories.
     """
 
     labels: Labels
@@ -28,6 +28,7 @@ class Evidence:
     height: float
     confident: float = 0.2
     picture: Callable[[], NDArray[np.uint8]] | None = None
+    names: Sequence[str] = ()
 
     @property
     def reference(self) -> Predictions:

@@ -28,16 +28,16 @@ class Grader(Protocol):
         """The probability ``[M]`` that each candidate is an object without a label."""
 
 
-def _why(kind: Grade, row: Floats, twin: int, parts: int, called: int) -> str:
-    """A short phrase for the expert."""
+def _why(kind: Grade, row: Floats, twin: int, parts: int, called: str) -> str:
+    """A short phrase for the expert; ``called`` is the other category that a label could be, if any."""
     overlap, score = row[_AT["matched_iou"]], row[_AT["matched_score"]]
     phrases: dict[Grade, str] = {
         "clean": f"the model agrees (IoU {overlap:.2f})",
         "shifted": f"the model places it differently (IoU {overlap:.2f})",
         "merged": f"{parts} objects predicted inside",
         "spurious": "no model sees an object here",
-        "mislabelled": f"the model calls it category {called}",
-        "duplicate": f"the same object as label {twin}" if twin >= 0 else "another label shows this object",
+        "mislabelled": f"the model calls it {called}",
+        "duplicate": "another label shows the same object",
     }
     if kind == "clean" and overlap < 0.3:
         return "nothing speaks against it"
@@ -45,15 +45,27 @@ def _why(kind: Grade, row: Floats, twin: int, parts: int, called: int) -> str:
         return f"little speaks for it (IoU {overlap:.2f})"
     if kind == "shifted" and overlap <= 0:  # the grader may be sure of a grade whose fix no model shows
         return "it seems out of place, but the model sees no object that it fits"
+    if kind == "mislabelled" and not called:
+        return "its category is doubtful, but the model knows no other for it"
+    if kind == "duplicate" and twin < 0:
+        return "it seems to show an object twice, but no other label overlaps it"
     if kind == "merged" and parts < 2:
         return "it seems to hold several objects, but the model does not tell them apart"
     return phrases[kind]
 
 
-def _reasons(found: Features, grades: Ints) -> tuple[str, ...]:
+def _called(evidence: Evidence, found: Features) -> list[str]:
+    """What else each label could be called; nothing where only its own category speaks for it."""
+    pairs = zip(found.category.tolist(), evidence.labels.categories.tolist(), strict=True)
+    numbered = dict(enumerate(evidence.names))
+    return ["" if other == own else numbered.get(other, f"category {other}") for other, own in pairs]
+
+
+def _reasons(evidence: Evidence, found: Features, grades: Ints) -> tuple[str, ...]:
+    called = _called(evidence, found)
     parts = np.bincount(found.part_of, minlength=len(grades)) if len(grades) else np.zeros(0, np.int64)
     of_labels = [
-        _why(GRADES[g], found.labels[i], int(found.twin[i]), int(parts[i]), int(found.category[i]))
+        _why(GRADES[g], found.labels[i], int(found.twin[i]), int(parts[i]), called[i])
         for i, g in enumerate(grades)
     ]
     return (*of_labels, *["the model sees an object here that has no label"] * len(found.proposed))
@@ -93,7 +105,7 @@ def verdicts(
         probability=np.concatenate([posterior[np.arange(n), grades], missed]),
         box=np.concatenate([boxes, reference.boxes[found.proposed]]),
         category=np.concatenate([categories, reference.categories[found.proposed]]),
-        reason=_reasons(found, grades),
+        reason=_reasons(evidence, found, grades),
         parts=found.parts[merged],
         part_of=found.part_of[merged],
         calibrated=calibrated,
