@@ -1,4 +1,4 @@
-"""Reasons of verdicts on their way to people, in Label Studio's tasks and in the tables: with category names."""
+"""Reasons of verdicts on their way to people: in Label Studio and the tables, with category names."""
 
 import json
 
