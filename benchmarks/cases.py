@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import emclean.science
 from emclean.boxes import from_xywh
 from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
 from emclean.models.predict import predict
@@ -118,6 +119,12 @@ def digest_of(*paths: Path) -> str:
     return sha.hexdigest()[:24]
 
 
+def science_digest() -> str:
+    """A digest of the code that every result depends on."""
+    package = Path(emclean.science.__file__).parent
+    return digest_of(*sorted(package.rglob("*.py")), package.parent / "boxes.py")
+
+
 def digest_of_arrays(*values: Any) -> str:
     """A digest of labels or predictions."""
     sha = hashlib.sha256()
@@ -216,11 +223,16 @@ def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:
     return Case(evidence_of(part, found, part.labels), faults, part.truths, seed)
 
 
-def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
-    """The ``emps`` train part with errors planted, seen by the shipped detector."""
+def emps_seen(data: Path, cache: Cache) -> tuple[Part, list[Predictions]]:
+    """The ``emps`` train part, and what the shipped detector finds in it."""
     emps = read(data / "emps", "train.truth", "train.truth")
     key = ["shipped, flips", digest_of(SHIPPED, *emps.pictures)]
-    found = [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
+    return emps, [from_rows(r) for r in cache.get(key, partial(shipped, emps, (0.5, 1.0)))]
+
+
+def emps_cases(data: Path, cache: Cache, noise: str, seeds: Sequence[int]) -> list[Case]:
+    """The ``emps`` train part with errors planted, seen by the shipped detector."""
+    emps, found = emps_seen(data, cache)
     return [spoilt(emps, found, NOISE[noise], seed) for seed in seeds]
 
 

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import emclean.science
 from benchmarks.cases import (
     EXPERT,
     NOISE,
@@ -36,9 +35,9 @@ from benchmarks.cases import (
     Case,
     bccd_cases,
     data_folder,
-    digest_of,
     digest_of_arrays,
     emps_cases,
+    science_digest,
 )
 from emclean.science import calibration
 from emclean.science.finding import Found, evaluate
@@ -48,12 +47,6 @@ from emclean.science.rivals.objectlab import to_cleanlab
 from emclean.types import GRADES, Labels, Predictions, Verdicts
 
 KINDS = ("any", "touching", "missed", *GRADES[2:])
-
-
-def science_digest() -> str:
-    """A digest of the code that every result depends on."""
-    package = Path(emclean.science.__file__).parent
-    return digest_of(*sorted(package.rglob("*.py")), package.parent / "boxes.py")
 
 
 def ours(evidences: Sequence[Evidence], calibrator: calibration.Calibrator | None = None) -> list[Suspicion]:
