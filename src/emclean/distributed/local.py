@@ -136,11 +136,13 @@ def answers(dashboard: str) -> bool:
         return False
 
 
-def stop(head: Head, patience_s: float = 20.0) -> None:
+def stop(head: Head, patience_s: float = 6.0) -> None:
     """End the head node and wait until every process of its own is gone; one that has ended is no fault.
 
-    The kernel ends most of them with it, but Ray's agents notice only after a while: those of the head's own
-    session that are left after half of ``patience_s`` are killed by their ids.
+    An idle Ray ends within two seconds; one that serves a model would wait half a minute for replicas that
+    nobody asks any more, so the head is killed after ``patience_s``. The kernel ends most processes with it,
+    but Ray's agents notice only after a while: those of the head's own session that are left after half of
+    ``patience_s`` are killed by their ids.
     """
     own = _session(head)
     for kind in (signal.SIGTERM, signal.SIGKILL):
