@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/steps.sh
 
+unset PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles emclean anew
 arguments=("$@")
 
 tier() { # tier "NAME" "MARKERS": a tier in which no test ran fails (pytest's exit code 5)

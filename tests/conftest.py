@@ -13,6 +13,10 @@ import pytest
 # Most of what a session imports and collects lives to its end: searching it for garbage costs seconds.
 gc.set_threshold(100_000, 50, 50)
 
+# Test processes share the cores: for small arrays threads of their own cost many times what they give. Read
+# when numpy and torch are loaded, here and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Read once, before any test cleans the environment.
 _DATA = os.environ.get("EMCLEAN_DATA", "")
 _IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import label_studio_copies
 import pytest
 
 from emclean.errors import LabelServiceError
@@ -32,7 +33,9 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Se
         command = server.find_executable()
     except LabelServiceError as error:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-    running = server.start(tmp_path_factory.mktemp("label-studio"), executable=command)
+    folder = tmp_path_factory.mktemp("label-studio")
+    label_studio_copies.prepare(folder)
+    running = server.start(folder, executable=command)
     yield running
     server.stop(running.pid)
 

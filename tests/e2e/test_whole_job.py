@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import label_studio_copies
 import pytest
 from chromium import Browser, find_chromium, sign_in
 from conftest import ROOT
@@ -33,6 +34,7 @@ TINY = (
 def demo(tmp_path_factory):
     """A finished demonstration whose services are still up: its workspace and what it printed."""
     workspace = tmp_path_factory.mktemp("demo")
+    label_studio_copies.prepare(services.home(workspace) / "label_studio")
     line = [sys.executable, "pipelines/demo.py", "--keep", "--workspace", str(workspace), *TINY]
     try:
         done = subprocess.run(line, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=1200)

@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import label_studio_copies
 import pytest
 
 from emclean.errors import LabelServiceError
@@ -84,6 +85,8 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory):
         command = server.find_executable()
     except LabelServiceError:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(ADVICE)
-    running = LabelStudio(tmp_path_factory.mktemp("label-studio"), command)
+    folder = tmp_path_factory.mktemp("label-studio")
+    running = LabelStudio(folder, command)
+    label_studio_copies.keep(folder)
     yield running
     running.stop()
