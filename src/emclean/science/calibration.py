@@ -5,9 +5,9 @@ features; predictions held out by image give its calibration and, per kind of co
 from which a stated precision is reached.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Label
 _MISSED = GRADES.index("missed")
 _FOLDS = 5
 _COPIES = 5
-_FAR = 1e9
 _SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
 _TEMPERATURES = (0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.8)
 
@@ -88,32 +87,6 @@ class Calibrator:
             return Rules().missed_probability(rows, categories)
         return leant(self.finder.predict(rows)[:, 1], categories, self.leaning)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
-        return {
-            "judge": self.judge.to_dict() if self.judge is not None else None,
-            "finder": self.finder.to_dict() if self.finder is not None else None,
-            "observations": {name: column.tolist() for name, column in vars(self.observations).items()},
-            "n_images": self.n_images,
-            "leaning": self.leaning.tolist(),
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> "Calibrator":
-        """Back from ``to_dict``."""
-        seen = data["observations"]
-        judge, finder = (
-            Blend.from_dict(data[k]) if data[k] is not None else None for k in ("judge", "finder")
-        )
-        observations = Observations(
-            np.array(seen["grade"], dtype=np.int64),
-            np.array(seen["probability"], dtype=np.float64),
-            np.array(seen["right"], dtype=np.bool_),
-            np.array(seen["image"], dtype=np.int64),
-        )
-        leaning = np.array(data["leaning"], dtype=np.float64)
-        return Calibrator(judge, finder, observations, int(data["n_images"]), leaning=leaning)
-
 
 def _advised(learnt: Floats, ruled: Floats, n_images: int) -> Floats:
     """What was learnt from a few images, with a share of the rules: kinds that were hardly seen need it."""
@@ -167,15 +140,7 @@ def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels
 
 
 def _bounds(table: _Table) -> Bounds:
-    """What was seen of whole images: labels are guarded against models that see less of an image than of any
-    of these (they would delete too much), candidates against those that see more (and add too much)."""
-    labels = table.rows.shape[1] == len(LABEL_FEATURES)
-    names = LABEL_FEATURES if labels else CANDIDATE_FEATURES
-    columns = np.array([names.index("image_support"), names.index("image_ratio")], dtype=np.int64)
-    seen = table.rows[:, columns]
-    if labels:
-        return Bounds(columns, seen.min(axis=0), np.full(2, _FAR))
-    return Bounds(columns, np.full(2, -_FAR), np.array([_FAR, seen[:, 1].max()]))
+    return Bounds(table.rows.min(axis=0), table.rows.max(axis=0))
 
 
 def _joined(one: _Table, other: _Table) -> _Table:

@@ -1,15 +1,13 @@
 """A small classifier as plain arrays: ridge logistic regression blended with a forest of shallow trees.
 
-The pieces are fitted with scikit-learn and then kept as numbers, so that they pickle small, turn into JSON
-and predict without scikit-learn's version in mind.
+The pieces are fitted with scikit-learn and then kept as numbers, so that they pickle small and predict
+without scikit-learn's version in mind.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emclean.types import Floats, Ints
 
@@ -111,19 +109,18 @@ def _packed(trees: list[Any], present: Ints, n_classes: int) -> Forest:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """What was seen of some ``columns [G]``: values from ``low [G]`` to ``high [G]``.
+    """What was seen: values of every column from ``low [D]`` to ``high [D]``.
 
-    Trees do not extrapolate: outside, what they say is as sure as ever but no longer founded.
+    Trees do not extrapolate: outside, what they say is as sure as ever but no longer founded. Pictures unlike
+    any that were learnt from err as a whole, with hundreds of instances.
     """
 
-    columns: Ints
     low: Floats
     high: Floats
 
     def shy(self, probabilities: Floats, rows: Floats, prior: Floats) -> Floats:
-        """The ``probabilities [N,C]``, drawn half way to the ``prior`` for rows outside the bounds."""
-        values = rows[:, self.columns]
-        outside = ((values < self.low) | (values > self.high)).any(axis=1, keepdims=True)
+        """The ``probabilities [N,C]``, drawn half way to the ``prior`` for rows outside in any column."""
+        outside = ((rows < self.low) | (rows > self.high)).any(axis=1, keepdims=True)
         return np.where(outside, 0.5 * (probabilities + prior), probabilities)
 
 
@@ -145,31 +142,6 @@ class Blend:
         mixed = tempered(*parts, self.share, self.temperature, (self.prior, self.trust))
         return self.bounds.shy(mixed, rows, self.prior)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
-        return {
-            "linear": _plain(self.linear),
-            "forest": _plain(self.forest),
-            "share": self.share,
-            "temperature": self.temperature,
-            "prior": self.prior.tolist(),
-            "trust": self.trust,
-            "bounds": _plain(self.bounds),
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> "Blend":
-        """Back from ``to_dict``."""
-        return Blend(
-            Linear(**_arrays(data["linear"])),
-            Forest(**_arrays(data["forest"])),
-            float(data["share"]),
-            float(data["temperature"]),
-            np.array(data["prior"], dtype=np.float64),
-            float(data["trust"]),
-            Bounds(**_arrays(data["bounds"])),
-        )
-
 
 def tempered(
     linear: Floats, forest: Floats, share: float, temperature: float, prior: tuple[Floats, float]
@@ -179,12 +151,3 @@ def tempered(
     sharp = mixed / mixed.sum(axis=1, keepdims=True)
     base, trust = prior
     return np.asarray(trust * sharp + (1 - trust) * base)
-
-
-def _plain(part: Linear | Forest | Bounds) -> dict[str, Any]:
-    return {name: np.where(np.isfinite(v), v, 0).tolist() for name, v in vars(part).items()}
-
-
-def _arrays(data: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    whole = {"roots", "feature", "left", "right", "columns"}
-    return {k: np.array(v, dtype=np.int64 if k in whole else np.float64) for k, v in data.items()}
