@@ -9,6 +9,7 @@ train the model that is measured (``--final-steps``, from the shipped weights; n
 
 ``crowd``              the labels of every image as they came (the floor)
 ``oa_mil``             the same with boxes refined by cross-fitted models; no expert either (a rival)
+``paper``              the source paper's plain procedure with the known images (a rival)
 ``crowd, mixed``       the labels as they came, the known images with their truth
 ``expert only``        the known images alone
 ``graded``             as the main job does: the likelier version, weighted, with areas to ignore
@@ -73,6 +74,7 @@ WARM = "graded, warm"
 WAYS: Mapping[str, Way] = {
     "crowd": taught_by("crowd"),
     "oa_mil": taught_by("oa_mil"),
+    "paper": taught_by("paper"),
     "crowd, mixed": taught_by("crowd_mixed"),
     "expert only": taught_by("expert_only"),
     "graded": lambda case, graded: graded.targets,
