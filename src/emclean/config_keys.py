@@ -118,11 +118,11 @@ class Detector(Section):
     """The detector and how long it trains.
 
     ``init`` is ``pretrained`` (the shipped weights), null (from scratch) or a local safetensors file.
-    ``scales`` are the magnifications at which pictures are searched, the first also that of training; empty
-    means chosen from the size of the crowd's boxes. ``steps`` bounds every training within the loop,
-    ``final_steps`` that of the model that is served, ``baseline_steps`` that of floor and ceiling; all end
-    early after ``patience`` evaluations on the validation part without gain. By default (0) none does: the
-    learning rate falls over the whole schedule, and what is ended before its end has not converged.
+    ``scales`` are the magnifications at which pictures are searched and trained on; empty means chosen from
+    the size of the crowd's boxes. ``steps`` bounds every training within the loop, ``final_steps`` that of
+    the model that is served, ``baseline_steps`` that of floor and ceiling; all end early after ``patience``
+    evaluations on the validation part without gain. By default (0) none does: the learning rate falls over
+    the whole schedule, and what is ended before its end has not converged.
     """
 
     family: Family = "compact"

@@ -5,7 +5,6 @@ Boxes are always ``[N, 4]`` float64 corners ``x1, y1, x2, y2`` in pixels of the 
 category names (0-based, no background class).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -380,6 +379,3 @@ class LabelQuality:
     recall: float
     f1: float
     mean_iou: float
-
-
-Categories = Sequence[str]

@@ -179,12 +179,16 @@ def _watch(job: FitJob, steps: list[int], stop: threading.Event) -> None:
             steps.append(step)
 
 
-def test_predictions_come_in_order_as_inline(cluster, pictures, make_weights):
+def test_predictions_come_in_order_as_inline(cluster, pictures, make_weights, tmp_path):
     weights = str(make_weights(3))
     many = [*pictures, *reversed(pictures), *pictures]
     seen: list[float] = []
-    found = score.predict_all(weights, many, chunk=3, progress=lambda done, total: seen.append(done / total))
-    expected = InlineCompute().predict_all(weights, many, lambda *_: None)
+    found = RayCompute(tmp_path).predict_all(
+        weights, many, lambda done, total: seen.append(done / total), flips=True
+    )
+    expected = InlineCompute().predict_all(weights, many, lambda *_: None, flips=True)
+    plain = InlineCompute().predict_all(weights, many[:1], lambda *_: None)
+    assert plain[0].boxes.tolist() != expected[0].boxes.tolist()
     assert all(np.allclose(a.boxes, b.boxes, atol=1e-3) for a, b in zip(found, expected, strict=True))
     assert seen == sorted(seen)
     assert seen[-1] == 1

@@ -39,7 +39,8 @@ def bench(folder, expert_images=4):
 class SeeingCase(Case):
     """A cell whose models find every true object, and nothing else, without any training.
 
-    ``trained`` has the images that each model learnt from, ``searched`` what each then looked at.
+    ``trained`` has the images that each model learnt from, ``searched`` what each then looked at, and whether
+    mirrored, too.
     """
 
     def __post_init__(self):
@@ -53,7 +54,7 @@ class SeeingCase(Case):
         return purpose
 
     def predict(self, weights, part, ids, flips=False):
-        self.searched.append((weights, set(ids)))
+        self.searched.append((weights, set(ids), flips))
         truth = {i: part.truth[i] for i in ids}
         return {i: Predictions(t.boxes, t.categories, np.full(len(t), 0.9)) for i, t in truth.items()}
 

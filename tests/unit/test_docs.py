@@ -38,6 +38,11 @@ def keys(section: type[config.Section], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + field, info.get_default()
 
 
+def test_the_file_of_defaults_says_the_defaults():
+    file = ROOT / "pipelines" / "configs" / "active_clean.yaml"
+    assert config.load(file) == config.load()
+
+
 GRID = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
 SHARED = "detector."  # a grid's page points to these keys
 

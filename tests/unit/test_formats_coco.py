@@ -183,18 +183,6 @@ def test_written_rows_carry_their_lineage(tmp_path):
     assert {key: written[key] for key in expected} == expected
 
 
-def test_results_become_predictions(tmp_path):
-    (tmp_path / "truth.json").write_text(json.dumps(base()))
-    rows = [{**row(), "score": 0.5}, {**row(), "score": 1.5}, {"image_id": 2}]
-    (tmp_path / "results.json").write_text(
-        json.dumps([{k: v for k, v in one.items() if k != "id"} for one in rows])
-    )
-    answers, aside = coco.read_results(str(tmp_path / "results.json"), str(tmp_path / "truth.json"))
-    np.testing.assert_array_equal(answers["a.png"].scores, [0.5])
-    assert len(answers["b.png"]) == 0
-    assert [one.item for one in aside] == ["results[1]", "results[2]"]
-
-
 def test_another_order_of_categories():
     file = parsed(row(), row(id=2, category_id=3)).with_categories(("vesicle", "fibre"))
     np.testing.assert_array_equal(file.labels["a.png"].categories, [0])

@@ -181,5 +181,6 @@ def test_the_papers_procedure_trusts_every_label_fully_and_ignores_nothing(taugh
 def test_no_image_is_searched_by_a_model_that_was_trained_on_it(method, models, taught):
     case, _ = taught[method]
     assert len(case.searched) == models
-    assert all(not case.trained[weights] & ids for weights, ids in case.searched)
+    assert all(not case.trained[weights] & ids for weights, ids, _ in case.searched)
+    assert all(flips for *_, flips in case.searched)
     assert all(case.trained[f"cleaning {k}"] for k in range(2))

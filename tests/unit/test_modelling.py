@@ -1,7 +1,12 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from emclean.loop.modelling import choose_scales
+from emclean.loop.cleaning import out_of_sample
+from emclean.loop.modelling import choose_scales, predict
+from emclean.types import Predictions
 
 
 def squares(*sides):
@@ -24,3 +29,22 @@ def squares(*sides):
 )
 def test_scales_bring_the_typical_box_to_the_size_the_detector_sees_best(sides, scales):
     assert choose_scales(squares(*sides).reshape(-1, 4)) == scales
+
+
+class TwoFaced:
+    """A computer whose models see one object, and another one where they look mirrored, too."""
+
+    def predict_all(self, weights, pictures, progress, flips=False):
+        seen = [5.0, 5, 9, 9] if flips else [0.0, 0, 4, 4]
+        return [Predictions([seen], [0], [0.5]) for _ in pictures]
+
+
+def test_what_grades_labels_is_searched_mirrored_and_kept_apart(tmp_path):
+    (tmp_path / "weights").write_bytes(b"any")
+    console = SimpleNamespace(stage=lambda what: nullcontext(lambda done, total: None))
+    parts = SimpleNamespace(compute=TwoFaced(), console=console)
+    job = SimpleNamespace(workspace=tmp_path, parts=parts, picture=lambda image_id: f"{image_id}.npy")
+    weights = str(tmp_path / "weights")
+    for _ in range(2):  # computed, then read
+        assert predict(job, weights, ["a"])["a"].boxes.tolist() == [[0, 0, 4, 4]]
+        assert out_of_sample(job, [weights], {"a": 0})["a"].boxes.tolist() == [[5, 5, 9, 9]]

@@ -233,6 +233,24 @@ def test_what_one_model_alone_says_stays_for_the_expert():
     assert both(labels, weak) == []  # neither is sure of anything
 
 
+def test_an_object_takes_the_place_of_no_neighbour_and_of_no_confirmed_label():
+    two = np.array([[0.0, 0, 40, 40], [30, 0, 70, 40]])  # IoU 0.14
+    labels = Labels(two, [0, 0])
+    other = Predictions([[14, 0, 54, 40]], [0], [0.9])  # IoU 0.48 and 0.43 with the labels
+    assert (
+        both(labels, other, Predictions(two, [0, 0], [0.9, 0.9])) == two.tolist()
+    )  # the other model confirms both
+    assert both(labels, other) == [
+        [14, 0, 54, 40],
+        [30, 0, 70, 40],
+    ]  # it stands for one of them, not for both
+    wrong = Predictions(two[:1], [1], [0.9])
+    confirmed = Predictions(np.concatenate([two[:1], two[:1]]), [0, 1], [0.9, 0.9])
+    assert (
+        both(labels.take([0]), confirmed, wrong) == two[:1].tolist()
+    )  # nothing is added on a confirmed label
+
+
 def test_a_label_that_is_in_order_is_kept_as_it_was_drawn():
     near = Labels(PLACES + 3.0, CALLED, ids=("a", "b", "c", "d"), annotators=("x", "x", "y", "y"))
     found = paper.correct(near, SURE, SURE)

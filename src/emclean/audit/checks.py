@@ -42,11 +42,6 @@ class KindCheck:
         """Share of the errors of the kind that were given their kind."""
         return self.named / self.true if self.true else None
 
-    @property
-    def safe_precision(self) -> float | None:
-        """Share of automatic corrections that mend the label."""
-        return self.safe_right / self.safe if self.safe else None
-
 
 @dataclass(frozen=True)
 class Check:

@@ -137,7 +137,7 @@ METHODS: Mapping[str, Method] = {
     "oa_mil": Method(refined, models=FOLDS),
     "expert_only": Method(lambda case: plainly(case.expert), asks=True),
     "crowd_mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
-    "paper": Method(as_published, models=2 * FOLDS, asks=True),
+    "paper": Method(as_published, models=2 * FOLDS, asks=True, version=2),
     "graded": Method(graded, models=3 * FOLDS, asks=True),
     "truth": Method(lambda case: plainly(case.bench.train.truth)),
 }

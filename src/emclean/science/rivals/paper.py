@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emclean.boxes import coverage, iou, match
+from emclean.boxes import assign, coverage, iou, match
 from emclean.science.grading.evidence import Evidence
 from emclean.science.rivals.base import OVERLAP, Suspicion
 from emclean.types import Bools, Ints, Labels, Predictions
@@ -58,18 +58,21 @@ def paper(evidences: Sequence[Evidence]) -> list[Suspicion]:
 def correct(labels: Labels, cleaning: Predictions, consensus: Predictions) -> Labels:
     """The labels of an image after the automatic corrections; plain rules, no probabilities.
 
-    Kept is every label that a confident prediction of the cleaning model confirms. Objects that both models
-    are sure of and no label shows become labels: in place of those that are badly placed, called otherwise
+    Kept is every label that a confident prediction of either model confirms. Objects that both models are
+    sure of and no such label shows become labels: in place of those that are badly placed, called otherwise
     or merged round them, else as missed ones. Labels where neither model sees anything are deleted. The rest
     stays as it is, which is where the source asks the expert.
     """
     sure, second = cleaning.above(CONFIDENT), consensus.above(CONFIDENT)
     rows, cols = _pairs(labels, sure)
+    doubted = np.setdiff1d(np.arange(len(labels)), np.union1d(rows, _pairs(labels, second)[0]))
+    confirmed = np.delete(labels.boxes, doubted, axis=0)
     unshown = sure.take(np.setdiff1d(np.arange(len(sure)), cols))
-    objects = unshown.take(_pairs(unshown, second)[0])
-    suspect = np.ones(len(labels), np.bool_)
-    suspect[rows] = False
-    kept = labels.take(~(suspect & (_replaced(labels, objects) | ~_seen(labels, sure, second))))
+    agreed = unshown.take(_pairs(unshown, second)[0])
+    objects = agreed.take(iou(agreed.boxes, confirmed).max(axis=1, initial=0.0) < OVERLAP)
+    doubtful = labels.take(doubted)
+    gone = doubted[_replaced(doubtful, objects) | ~_seen(doubtful, sure, second)]
+    kept = labels.take(np.setdiff1d(np.arange(len(labels)), gone))
     return Labels(
         np.concatenate([kept.boxes, objects.boxes]),
         np.concatenate([kept.categories, objects.categories]),
@@ -79,11 +82,12 @@ def correct(labels: Labels, cleaning: Predictions, consensus: Predictions) -> La
 
 
 def _replaced(labels: Labels, objects: Predictions) -> Bools:
-    """Which labels ``[N]`` stand for one of the objects, badly, or round several."""
+    """Which labels ``[N]`` stand for one of the objects, badly (one to one), or round several."""
     overlap, same = iou(labels.boxes, objects.boxes), _same(labels, objects)
-    badly = (overlap >= OVERLAP) | (same & (overlap >= NEAR))
     held = same & (coverage(objects.boxes, labels.boxes).T >= WITHIN)
-    return np.asarray(badly.any(axis=1) | (held.sum(axis=1) >= 2))
+    replaced = held.sum(axis=1) >= 2
+    replaced[assign(overlap, NEAR, same | (overlap >= OVERLAP))[0]] = True
+    return np.asarray(replaced)
 
 
 def _seen(labels: Labels, *models: Predictions) -> Bools:

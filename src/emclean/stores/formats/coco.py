@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emclean import boxes
 from emclean.errors import LabelError
 from emclean.stores.formats.rows import (
@@ -25,7 +23,7 @@ from emclean.stores.formats.rows import (
     fit,
     number,
 )
-from emclean.types import ImageRecord, Labels, Predictions, SetAside
+from emclean.types import ImageRecord, Labels, SetAside
 
 Key = int | str
 """An id in a COCO file."""
@@ -85,30 +83,6 @@ def parse(text: str, where: str) -> LabelFile:
             )
             aside += outside
     return LabelFile(tuple(entries.values()), names, labels, tuple(aside), lists_images=True)
-
-
-def read_results(path: str, truth: str) -> tuple[dict[str, Predictions], tuple[SetAside, ...]]:
-    """Read a COCO results list (``image_id, category_id, bbox, score``) with the ids of the file ``truth``.
-
-    Returns predictions by file name, and what was set aside.
-    """
-    content = _content(fetch(truth), str(truth))
-    aside: list[SetAside] = []
-    entries = read_images(_list(content, "images", str(truth)), aside.append)
-    categories = read_categories(_list(content, "categories", str(truth)), aside.append)
-    listed = _json(fetch(path), str(path))
-    if not isinstance(listed, list):
-        raise LabelError("a results file is a list of detections.", str(path), "Give a JSON list.")
-    found = list(_checked(listed, RowReader(entries, categories, scored=True), "results", aside))
-    labels = assemble((row for row, _ in found), entries.values())
-    scores: dict[str, list[float]] = {entry.file_name: [] for entry in entries.values()}
-    for row, score in found:
-        scores[row.image].append(score)
-    answers = {
-        name: Predictions(own.boxes, own.categories, np.array(scores[name], dtype=np.float64))
-        for name, own in labels.items()
-    }
-    return answers, tuple(aside)
 
 
 def write(path: Path, export: Export) -> None:
