@@ -8,11 +8,10 @@ cd "$(dirname "$0")/.."
 unset PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles emclean anew
 arguments=("$@")
 
-tier() { # tier "NAME" "MARKERS" OPTIONS...: a tier in which no test ran fails (pytest's exit code 5)
-    local name="$1" options=()
-    [ -z "$2" ] || options=(-m "$2")
-    options+=("${@:3}" "${arguments[@]}")
-    timed "$name" .venv/bin/python -m pytest -q -ra --durations=8 --durations-min=5 "${options[@]}"
+tier() { # tier "NAME" "MARKERS": a tier in which no test ran fails (pytest's exit code 5)
+    local markers=()
+    [ -z "$2" ] || markers=(-m "$2")
+    timed "$1" .venv/bin/python -m pytest -q -ra --durations=8 --durations-min=5 "${markers[@]}" "${arguments[@]}"
 }
 
 begin=$SECONDS
@@ -21,6 +20,5 @@ tier "unit and contract tests" ""
 tier "slow tests on this machine alone" "slow and not (ray or services or e2e or gpu)"
 tier "tests on a real Ray" "ray and not (services or e2e or gpu)"
 tier "tests on a real Label Studio, MLflow and browser" "services and not (e2e or gpu)"
-# Most of it waits, or uses one core: what needs Ray beside what does not, each with a Label Studio of its own.
-tier "the whole job, end to end" "e2e and not gpu" -n 2 --dist loadgroup
+tier "the whole job, end to end" "e2e and not gpu"
 say "all checks and tests passed in $((SECONDS - begin)) s"

@@ -15,7 +15,7 @@ from emclean.imaging import simulate
 from emclean.stores.label_studio import server
 from emclean.stores.tables import Tables
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("inline")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 ALONE = ("compute=inline", "serve=false", "label_service=in_process")
 

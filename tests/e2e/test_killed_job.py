@@ -143,7 +143,6 @@ def wait_for(there: Callable[[], bool], job: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.xdist_group("inline")
 def test_ten_kills_change_nothing(tmp_path, label_studio):
     assert len(MOMENTS) == KILLS
     calm = Program(tmp_path / "calm", *SMALL, *INLINE, *at(label_studio), *TWO_ROUNDS)
@@ -222,7 +221,6 @@ class Place:
         return sorted(versions.values()), versions.get(self.registry.champion()), versions[self.served()]
 
 
-@pytest.mark.xdist_group("ray")
 def test_kills_in_training_and_publishing_on_ray_with_mlflow_and_serve(spine, label_studio):
     settings = (*SMALL[:2], *SMALL[3:], *at(label_studio), LONGER, "services.serve_port=0")
     job = Program(spine, *settings, "run=spine")
@@ -268,7 +266,6 @@ def answer_as_a_person(program: Program, label_studio: server.ServerProcess, run
     return done.stdout
 
 
-@pytest.mark.xdist_group("inline")
 def test_a_job_that_does_not_wait_goes_on_when_people_have_answered(tmp_path, label_studio):
     people = ("expert.kind=label_studio", "wait=exit", "run=people")
     job = Program(tmp_path / "people", *SMALL, *INLINE, *at(label_studio), *people)

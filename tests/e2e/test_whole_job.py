@@ -19,7 +19,7 @@ from emclean.stores.label_studio import LabelStudioClient, read_token
 from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tracking import connect
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 TINY = (
     "data.simulate={pool: 16, test: 8, size: 128, noise: crowd}",
