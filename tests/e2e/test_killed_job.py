@@ -30,7 +30,7 @@ INLINE = ("compute=inline", "serve=false")
 LONGER = "detector={steps: 4, final_steps: 60, eval_every: 10, batch: 2, crop: 128, patience: 0}"
 """Training that takes seconds, so that a kill can fall into it."""
 TWO_ROUNDS = (
-    "budget={rounds: 2, seed_images: 4, share_of_full: 0.35, random_share: 0.0}",
+    "budget={rounds: 2, seed_images: 4, share_of_full: 0.3, random_share: 0.0}",
     "cost={open_s: 0.5, draw_s: 60.0}",
     "strategy=gain",
 )
