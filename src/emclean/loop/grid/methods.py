@@ -138,7 +138,7 @@ METHODS: Mapping[str, Method] = {
     "expert_only": Method(lambda case: plainly(case.expert), asks=True),
     "crowd_mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
     "paper": Method(as_published, models=2 * FOLDS, asks=True, version=2),
-    "graded": Method(graded, models=3 * FOLDS, asks=True),
+    "graded": Method(graded, models=3 * FOLDS, asks=True, version=2),
     "truth": Method(lambda case: plainly(case.bench.train.truth)),
 }
 """``crowd``: the noisy labels as they are. ``oa_mil``: their boxes refined without an expert.
