@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -102,6 +103,16 @@ class Cache:
         return json.loads(path.read_text())
 
 
+def arguments(what: str | None, noise: str, seeds: str) -> ArgumentParser:
+    """The options of every benchmark of these cases, with its defaults; ``what`` is its module's text."""
+    parser = ArgumentParser(description=what, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
+    parser.add_argument("--noise", default=noise, help=f"planted into emps, some of {', '.join(NOISE)}")
+    parser.add_argument("--seeds", default=seeds, help="of the planted noise and the expert's images")
+    parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
+    return parser
+
+
 def data_folder() -> Path:
     """The folder of the data sets, which ``EMCLEAN_DATA`` names; without it the program ends with 3."""
     named = os.environ.get("EMCLEAN_DATA")
@@ -189,10 +200,13 @@ class Case:
     truths: tuple[Labels, ...]
     seed: int
 
+    def drawn(self, n: int) -> list[int]:
+        """The first ``n`` images of a random order, which the seed gives."""
+        return [int(i) for i in np.random.default_rng([self.seed, 99]).permutation(len(self.truths))[:n]]
+
     def expert(self) -> list[int]:
         """The images whose truth is known, at most 20 and at most a third."""
-        most = min(max(EXPERT), len(self.truths) // 3)
-        return np.random.default_rng([self.seed, 99]).permutation(len(self.truths))[:most].tolist()
+        return self.drawn(min(max(EXPERT), len(self.truths) // 3))
 
     def judged(self) -> list[int]:
         """All others, by which every method is measured."""

@@ -16,13 +16,11 @@ the clean labels. Then whether kinds are told apart, and the time for an image w
 Everything computed is kept in ``--cache`` under a digest of what it was computed from: a stopped run goes on.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +28,9 @@ import torch
 
 from benchmarks.cases import (
     EXPERT,
-    NOISE,
     Cache,
     Case,
+    arguments,
     bccd_cases,
     data_folder,
     digest_of_arrays,
@@ -183,14 +181,8 @@ def speed(case: Case) -> None:
 
 def main() -> int:
     """Predict, judge, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
-    parser.add_argument("--noise", default="crowd,mixed", help=f"comma-separated, of {', '.join(NOISE)}")
-    parser.add_argument("--seeds", default="0,1,2", help="of the planted noise and the expert's images")
+    parser = arguments(__doc__, "crowd,mixed", "0,1,2")
     parser.add_argument("--k", type=int, default=50, help="precision among the first k")
-    parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data, cache = data_folder(), Cache(options.cache)

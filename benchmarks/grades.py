@@ -18,7 +18,6 @@ Printed: mean over seeds (standard deviation). Everything computed is kept in ``
 what it was computed from: a stopped run goes on.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.cases import NOISE, Cache, bccd_cases, data_folder, emps_cases, emps_seen, spoilt
+from benchmarks.cases import NOISE, Cache, arguments, bccd_cases, data_folder, emps_cases, emps_seen, spoilt
 from benchmarks.judging import (
     ASKED,
     Corrections,
@@ -210,25 +209,15 @@ def sets_of(
     data: Path, cache: Cache, seeds: Sequence[int], noise: Sequence[str], steps: int
 ) -> dict[str, Rows]:
     """Every set judged by the rules and by what 5, 10 and 20 images teach."""
-    sets: dict[str, Rows] = {}
-    for title in (*(f"emps, {name}" for name in noise), *["bccd"] * (steps > 0)):
-        if title == "bccd":
-            cases = bccd_cases(data, cache, steps, seeds)
-        else:
-            cases = emps_cases(data, cache, title.removeprefix("emps, "), seeds)
-        sets[title] = {n: measured(cases, Teaching(n), cache) for n in TAUGHT}
-    return sets
+    sets = {f"emps, {name}": emps_cases(data, cache, name, seeds) for name in noise}
+    if steps:
+        sets["bccd"] = bccd_cases(data, cache, steps, seeds)
+    return {title: {n: measured(cases, Teaching(n), cache) for n in TAUGHT} for title, cases in sets.items()}
 
 
 def main() -> int:
     """Teach, judge, print, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
-    parser.add_argument("--noise", default="crowd,expert_raters,mixed", help="planted, comma-separated")
-    parser.add_argument("--seeds", default="0,1,2,3,4", help="of the planted noise and the expert's images")
-    parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
+    parser = arguments(__doc__, "crowd,expert_raters,mixed", "0,1,2,3,4")
     parser.add_argument("--picture", type=Path, help="write the reliability diagram to this PNG file")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -47,14 +47,9 @@ class Teaching:
     outside: int = LEFT_OUT
 
 
-def drawn(case: Case, n: int) -> list[int]:
-    """The first ``n`` images of a random order, which begins with the expert's (``Case.expert``)."""
-    return [int(i) for i in np.random.default_rng([case.seed, 99]).permutation(len(case.truths))[:n]]
-
-
 def taught(case: Case, way: Teaching) -> calibration.Calibrator:
     """The grader after the expert's answers; the rules without any."""
-    rng, known = np.random.default_rng([case.seed, 5]), drawn(case, way.images)
+    rng, known = np.random.default_rng([case.seed, 5]), case.drawn(way.images)
     seen = [case.evidences[i] for i in known]
     answers = [
         answer(case.truths[i], e.labels if way.shown else None, way.slips, rng, e.width, e.height).labels
@@ -151,7 +146,7 @@ class Measured:
 def measure(case: Case, way: Teaching) -> dict[str, Any]:
     """Teach, grade and correct; as JSON."""
     grader = taught(case, way)
-    rest = sorted(set(range(len(case.truths))) - set(drawn(case, way.outside)))
+    rest = sorted(set(range(len(case.truths))) - set(case.drawn(way.outside)))
     verdicts = {i: grade(case.evidences[i], grader) for i in rest}
     truths = [case.truths[i] for i in rest]
     limits = {p: calibration.thresholds(grader.observations, float(p)) for p in ASKED} | {"likely": LIKELY}

@@ -12,16 +12,14 @@ doubtful instances only, and ``gain, not learnt`` mixes both without having lear
 Printed: mean over seeds and standard deviation; images asked as a whole + reviewed.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import Cache, Case, bccd_cases, data_folder, emps_cases
+from benchmarks.cases import Cache, Case, arguments, bccd_cases, data_folder, emps_cases
 from emclean.science import calibration, doubt, questions
 from emclean.science.correction import LIKELY, correct
 from emclean.science.cost import CostModel
@@ -51,7 +49,7 @@ class State:
 
 def taught(case: Case, n: int) -> State:
     """The state after the truth of ``n`` random images has taught the grader."""
-    order = np.random.default_rng([case.seed, 99]).permutation(len(case.truths)).tolist()
+    order = case.drawn(len(case.truths))
     known, rest = order[:n], sorted(order[n:])
     evidences, truths = [case.evidences[i] for i in known], [case.truths[i] for i in known]
     fitted = calibration.fit(evidences, truths, np.random.default_rng([case.seed, n]))
@@ -184,15 +182,9 @@ def show(title: str, states: Sequence[State], shares: Sequence[float]) -> None:
 
 def main() -> int:
     """Judge, ask, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cache", type=Path, required=True, help="folder of what is computed already")
-    parser.add_argument("--noise", default="crowd,mixed", help="planted into emps, comma-separated")
-    parser.add_argument("--seeds", default="0,1,2,3,4", help="of the noise and the known images")
+    parser = arguments(__doc__, "crowd,mixed", "0,1,2,3,4")
     parser.add_argument("--known", type=int, default=10, help="images whose truth teaches the grader")
     parser.add_argument("--shares", default="0.05,0.1", help="minutes to spend, of those for everything")
-    parser.add_argument("--steps", type=int, default=300, help="training steps for bccd (0: leave it out)")
     given = parser.parse_args()
     data = data_folder()
     began, cache = time.process_time(), Cache(given.cache)

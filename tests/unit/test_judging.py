@@ -11,7 +11,6 @@ from benchmarks.judging import (
     by_chance,
     calibration_error,
     chances,
-    drawn,
     graded,
     measured,
     overlooked,
@@ -29,8 +28,8 @@ def case_of(seed: int, n: int) -> Case:
 
 def test_the_expert_sees_the_same_images_everywhere() -> None:
     case = case_of(1, 12)
-    assert drawn(case, len(case.expert())) == case.expert()
-    assert drawn(case, 5) == drawn(case, 8)[:5]
+    assert case.drawn(len(case.expert())) == case.expert()
+    assert case.drawn(5) == case.drawn(8)[:5]
 
 
 def test_every_label_and_every_object_without_one_is_counted_once() -> None:
@@ -70,7 +69,7 @@ def test_measuring_teaches_corrects_and_is_kept(tmp_path) -> None:
     assert set(found.corrected) == {"0.95", "0.9", "likely"}
     for made in found.corrected.values():
         assert all(made.right[k] <= made.made[k] for k in made.right)
-    labels = sum(len(case.evidences[i].labels) for i in range(14) if i not in drawn(case, 4))
+    labels = sum(len(case.evidences[i].labels) for i in range(14) if i not in case.drawn(4))
     stated, so = chances(found, "clean")
     assert (
         len(stated)
