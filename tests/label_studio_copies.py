@@ -12,13 +12,16 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from emclean.stores.label_studio import server
+
 ROOT = Path(__file__).resolve().parents[1]
 _DATABASE = "label_studio.sqlite3"
 
 
 def kept() -> Path:
-    """Where the copy for the installed version lies."""
-    version = hashlib.sha256((ROOT / "constraints-label-studio.txt").read_bytes()).hexdigest()[:16]
+    """Where the copy for the installed version, and for how it is started, lies."""
+    made_by = [ROOT / "constraints-label-studio.txt", Path(server.__file__)]
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in made_by)).hexdigest()[:16]
     return ROOT / ".cache" / "tests" / f"label-studio-{version}"
 
 
