@@ -21,7 +21,7 @@ class KindCheck:
     """One kind of error, counted over the images with truth.
 
     ``said`` likely verdicts of the kind, of which ``right`` mend the label; ``safe`` and ``safe_right`` are
-    those probable enough to be corrected unasked; ``true`` errors of the kind there are, ``named`` of them
+    those corrected unasked; ``true`` errors of the kind there are, ``named`` of them
     by their kind.
     """
 
