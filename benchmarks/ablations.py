@@ -19,6 +19,9 @@ train the model that is measured (``--final-steps``, from the shipped weights; n
 ``... category``       what is ignored is ignored for every category
 ``labels``             the likelier version without any of these
 ``graded, warm``       as graded, but from the weights of ``crowd, mixed``
+``+ all objects``      as graded, and the truth tells what no box shows (nothing is ignored)
+``+ true corners``     as graded, and the truth tells the corners of what has an object
+``- empty boxes``      as graded, and the truth tells which boxes show nothing
 ``truth``              the truth of every image (the ceiling)
 
 What is trained is kept in the cache; a stopped run goes on. Printed: mean over seeds (standard deviation),
@@ -38,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import cases
+from benchmarks import cases, oracles
 from benchmarks.sets import BCCD_TEST, json_of, parts
 from emclean.loop.grid.bench import Bench, Case, Part, Recipe
 from emclean.loop.grid.cells import Cell
@@ -70,6 +73,13 @@ def no_area(target: Target) -> Target:
     return replace(target, ignore=np.zeros((0, 4)), ignore_categories=np.zeros(0, np.int64))
 
 
+def told(mend: Callable[[Target, Labels], Target]) -> Way:
+    """The graded targets with one kind of mistake mended by the truth."""
+    return lambda case, graded: {
+        i: mend(target, case.bench.train.truth[i]) for i, target in graded.targets.items()
+    }
+
+
 WARM = "graded, warm"
 WAYS: Mapping[str, Way] = {
     "crowd": taught_by("crowd"),
@@ -84,6 +94,9 @@ WAYS: Mapping[str, Way] = {
     "graded without category": without(lambda t: replace(t, ignore_categories=np.full(len(t.ignore), -1))),
     "labels": without(lambda t: Target(t.boxes, t.categories)),
     WARM: lambda case, graded: graded.targets,
+    "graded + all objects": told(oracles.with_all_objects),
+    "graded + true corners": told(oracles.with_true_corners),
+    "graded - empty boxes": told(oracles.without_empty),
     "truth": taught_by("truth"),
 }
 
