@@ -32,6 +32,7 @@ from emclean.science.expert import Slips, answer
 from emclean.stores.formats import read_labels
 from emclean.stores.formats.rows import plain
 from emclean.stores.label_studio.client import (
+    PATIENCE_S,
     AlreadyThere,
     LabelStudioClient,
     Unanswered,
@@ -126,7 +127,7 @@ class Options:
     limit: int | None = None
     watch: bool = False
     poll_s: float = 1.0
-    patience_s: float = 600.0
+    patience_s: float = PATIENCE_S
     log: Path | None = None
     parent: int | None = None
 

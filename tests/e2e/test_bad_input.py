@@ -120,6 +120,11 @@ def test_label_studio_down_at_the_start(tmp_path, label_studio):
     assert job.run() == 4
     assert nowhere in job.said()
     assert "Traceback" not in job.said()
+    refused = tmp_path / "token"
+    refused.write_text("no.such.token")
+    assert job.run(*at(label_studio), f"services.label_studio_token_file={refused}") == 4
+    assert "refused the token" in job.said()
+    assert "training" not in job.said()  # both are told before hours of work, not after
     assert job.run(*at(label_studio)) == 0, job.said()
 
 
@@ -136,10 +141,12 @@ def test_label_studio_going_down_in_the_middle(tmp_path, label_studio):
     server.stop(label_studio.pid)
     port = int(label_studio.url.rsplit(":", 1)[1])
     try:
-        assert running.wait(timeout=240) == 4, job.said()
+        while "asking again" not in job.said():
+            assert running.poll() is None, job.said()
+            assert time.monotonic() < until, job.said()
+            time.sleep(0.2)
     finally:
         again = server.start(label_studio.log.parent, port=port)
         object.__setattr__(label_studio, "pid", again.pid)  # the fixture ends the one that runs
-    assert "submit the job again" in job.said()
-    assert job.run() == 0, job.said()
+    assert running.wait(timeout=240) == 0, job.said()
     assert job.summary("mid")["status"] == "finished"

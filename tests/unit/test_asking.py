@@ -273,6 +273,8 @@ def test_the_project_is_on_record_and_found_again(job):
 def test_what_was_pushed_elsewhere_makes_no_new_project(job):
     job = with_service(job, "label_studio")
     state = asking.open_project(job, RunState("run"))
+    planned(job, ["a"])
+    asking.push(job, 0)
     job.parts.service.projects.clear()  # as another server
     with pytest.raises(LabelServiceError, match="memory://emclean run"):
         asking.open_project(job, state)

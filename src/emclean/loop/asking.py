@@ -106,10 +106,17 @@ def open_project(job: Job, state: RunState) -> RunState:
     What was pushed to one project is never looked for in another: the label service refuses. One in this
     process forgets with it.
     """
-    known = "" if job.settings.label_service == "in_process" else state.facts.get("label_project", "")
+    known = state.facts.get("label_project", "") if _may_hold_tasks(job) else ""
     title = f"emclean {job.run}"
     address = job.parts.service.ensure_project(title, job.data.categories, INSTRUCTIONS, known)
     return state.knowing(label_project=address)
+
+
+def _may_hold_tasks(job: Job) -> bool:
+    """Whether a project outside this process may hold tasks of the run: the journal names what was sent."""
+    if job.settings.label_service == "in_process":
+        return False
+    return job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows > 0
 
 
 INSTRUCTIONS = (

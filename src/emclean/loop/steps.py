@@ -27,6 +27,7 @@ from emclean.loop.finishing import finish
 from emclean.loop.job import Job
 from emclean.loop.logbook import log_round
 from emclean.loop.modelling import Training, fit
+from emclean.loop.patience import patiently, stays
 from emclean.loop.publishing import (
     card,
     champion_weights,
@@ -53,7 +54,11 @@ Step = Callable[[Job, RunState], RunState]
 
 
 def ingest(job: Job, state: RunState) -> RunState:
-    """Write the images, the crowd's labels and what was set aside into the tables."""
+    """Open the experts' project and write images, crowd labels and what was set aside into the tables.
+
+    A label service that is away or refuses the job is noticed here, not after the first trainings.
+    """
+    state = asking.open_project(job, state)
     data = job.data
     aside = data.pool.set_aside + (data.test.set_aside if data.test else ())
     record_inputs(job, aside)
@@ -102,20 +107,20 @@ def wait(job: Job, state: RunState) -> RunState:
     mine = {q.task.key for q in asking.load_plan(job, state.round)}
     if job.settings.wait == "exit" and job.settings.expert.kind == "simulated":
         job.parts.console.say("wait=exit is for people: the simulated expert answers while the job waits")
-    state = asking.open_project(job, state)
+    state = patiently(job, lambda: asking.open_project(job, state))
     with asking.answering(job, state.round) as check:
         while True:
             check()
-            brought = asking.pull(job, state.round)
+            brought = patiently(job, lambda: asking.pull(job, state.round))
             now = waiting.standing(mine, brought)
             waiting.tell(job, state, now)
             if not mine.intersection(brought.open):
                 job.parts.console.say(waiting.ended(now))
-                asking.pull_edits(job, state.round)
+                patiently(job, lambda: asking.pull_edits(job, state.round))
                 asking.close(job, state.round, brought)
                 _somebody_answered(job)
                 return state.at(Phase.CLEAN)
-            if job.settings.wait == "exit" and job.settings.expert.kind == "label_studio":
+            if not stays(job):
                 return state
             time.sleep(job.settings.services.poll_s)
 

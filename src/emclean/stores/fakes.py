@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emclean.errors import LabelServiceError, TrackingError
+from emclean.stores.label_studio.client import Unanswered
 from emclean.types import Answer, AnsweredBox, Pull, TaskSpec
 
 Said = AnsweredBox | tuple[Sequence[float], str, str]
@@ -120,7 +121,7 @@ class InMemoryLabelService:
     def _called(self, name: str) -> None:
         self.calls[name] = self.calls.get(name, 0) + 1
         if self.down:
-            raise LabelServiceError("the label service is down", "label service", "Start it and try again.")
+            raise Unanswered("the label service is down", "label service", "Start it and try again.")
 
     def _now(self) -> str:
         self._ticks += 1

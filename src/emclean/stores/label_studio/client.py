@@ -19,6 +19,9 @@ from emclean.errors import LabelServiceError
 _ACCESS_SECONDS = 240.0
 """Access tokens live 300 s on the server."""
 
+PATIENCE_S = 600.0
+"""How long those who wait for answers put up with a server that gives none."""
+
 _READ_ATTEMPTS = 3
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _START = "Check that Label Studio runs and that the address is right."
