@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -286,3 +287,63 @@ def test_a_label_service_in_the_process_forgets_with_it(job):
     state = asking.open_project(job, RunState("run"))
     job.parts.service.projects.clear()
     assert asking.open_project(job, state) == state
+
+
+def journal(job, image):
+    rows = job.parts.tables.read("tasks").sort_by("seq").to_pylist()
+    return [(row["state"], row["revision"]) for row in rows if row["image_id"] == image]
+
+
+def test_the_journals_last_row_of_a_task_is_how_it_stands(job):
+    planned(job, ["a"])
+    asking.push(job, 0)
+    skip = job.parts.service.skip("run/a/0")
+    asking.close(job, 0, asking.pull(job, 0))
+    given = job.parts.service.answer("run/a/0", [])
+    asking.pull_edits(job, 1)
+    again = job.parts.service.edit(given.annotation_id, [], skipped=True)
+    asking.pull_edits(job, 1)
+    asking.pull_edits(job, 1)  # nothing is new
+    ended = [("skipped", skip.updated_at), ("answered", given.updated_at), ("skipped", again.updated_at)]
+    assert journal(job, "a") == [("planned", ""), ("pushed", ""), *ended]
+
+
+def test_a_task_that_is_open_again_ends_nothing(job):
+    planned(job, ["a", "b"])
+    asking.push(job, 0)
+    job.parts.service.answer("run/b/0", [])
+    asking.pull_edits(job, 1)
+    assert [state for state, _ in journal(job, "a")] == ["planned", "pushed"]
+    assert journal(job, "b")[-1][0] == "answered"
+
+
+def told(job):
+    """The job with a console that is read here."""
+    out = io.StringIO()
+    return replace(job, parts=replace(job.parts, console=Console(out))), out
+
+
+def test_what_was_changed_after_its_round_counts_in_the_labels(job):
+    job, out = told(with_service(job, "label_studio"))
+    state = asking.open_project(job, RunState("run"))
+    planned(job, ["a"])
+    asking.push(job, 0)
+    first = job.parts.service.answer("run/a/0", [AnsweredBox(BOX, "deposit", "crowd-a")])
+    asking.close(job, 0, asking.pull(job, 0))
+    job.parts.service.edit(first.annotation_id, [])
+    asking.look_once_more(job, state)
+    assert len(expert_labels(job)["a"]) == 0
+    assert "1 answer was given or changed since" in out.getvalue()
+    before = out.getvalue()
+    asking.look_once_more(job, state)
+    assert out.getvalue() == before
+
+
+def test_a_label_service_that_is_away_costs_no_finished_run(job):
+    job, out = told(with_service(job, "label_studio"))
+    state = asking.open_project(job, RunState("run"))
+    planned(job, ["a"])
+    asking.push(job, 0)
+    job.parts.service.down = True
+    asking.look_once_more(job, state)
+    assert "no look for late answers" in out.getvalue()

@@ -45,7 +45,7 @@ def breaking(error):
     """A step that opens the round's run and then breaks off."""
 
     def step(job, state):
-        logbook.log_round(job, state, ROW)
+        logbook.log_round(job, state.with_model("final-0", label_version=4), ROW)
         raise error
 
     return step
@@ -119,7 +119,7 @@ def test_after_each_round_the_curve_and_the_pictures_are_in_the_jobs_run(job, mo
     picture.write_bytes(b"picture")
 
     def publish(job, state):
-        logbook.log_round(job, state, ROW)
+        logbook.log_round(job, state.with_model("final-0", label_version=4), ROW)
         assert child(job).status == "RUNNING"
         return replace(state, rounds=(ROW,))
 
@@ -127,6 +127,7 @@ def test_after_each_round_the_curve_and_the_pictures_are_in_the_jobs_run(job, mo
     controller.run(job)
     assert {"budget_curve.png", picture.name} <= set(parent(job).artifacts)
     assert child(job).status == "FINISHED"
+    assert child(job).params["label_version"] == "4"  # what the model was trained on, not what there is now
     assert joined == ["run"]
 
 

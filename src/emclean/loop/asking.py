@@ -96,7 +96,7 @@ def push(job: Job, round_: int) -> int:
     tasks = [q.task for q in load_plan(job, round_)]
     _journal(job, round_, tasks, "planned", {})
     numbers = job.parts.service.push(tasks)
-    _journal(job, round_, tasks, "pushed", numbers)
+    _journal(job, round_, tasks, "pushed", {key: (number, "") for key, number in numbers.items()})
     return len(tasks)
 
 
@@ -116,7 +116,7 @@ def _may_hold_tasks(job: Job) -> bool:
     """Whether a project outside this process may hold tasks of the run: the journal names what was sent."""
     if job.settings.label_service == "in_process":
         return False
-    return job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows > 0
+    return bool(job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows)
 
 
 INSTRUCTIONS = (
@@ -128,7 +128,10 @@ INSTRUCTIONS = (
 )
 
 
-def _journal(job: Job, round_: int, tasks: Sequence[TaskSpec], state: str, ids: Mapping[str, int]) -> None:
+def _journal(
+    job: Job, round_: int, tasks: Sequence[TaskSpec], state: str, ids: Mapping[str, tuple[int, str]]
+) -> None:
+    """One row for each task; ``ids`` are the service's id and the answer's ``updated_at``, where known."""
     rows = [
         {
             "key": task.key,
@@ -139,8 +142,8 @@ def _journal(job: Job, round_: int, tasks: Sequence[TaskSpec], state: str, ids: 
             "blind": task.blind,
             "value": task.value,
             "state": state,
-            "revision": "",
-            "task_id": ids.get(task.key),
+            "revision": ids.get(task.key, (None, ""))[1],
+            "task_id": ids.get(task.key, (None, ""))[0],
             "suggestions": [_suggestion_row(s) for s in task.suggestions],
             "at": job.parts.now(),
         }
@@ -218,28 +221,57 @@ def _instances(shown: Sequence[str], known: Set[str]) -> dict[str, str]:
 
 
 def pull_edits(job: Job, round_: int) -> None:
-    """Fetch what was changed since in answers to the questions of earlier rounds."""
+    """Fetch what was answered or changed since in the questions of earlier rounds, and put it on record."""
     for earlier in range(round_):
         if plan_file(job, earlier).exists():
-            pull(job, earlier)
+            _put_on_record(job, earlier, pull(job, earlier))
+
+
+def look_once_more(job: Job, state: RunState) -> None:
+    """Take in what was answered or changed after its round had ended, when the work is over.
+
+    It counts in the labels from now on; models stay as they are. A label service that is away is no reason to
+    lose a finished run; one in this process has nobody who could have changed anything.
+    """
+    if job.settings.label_service == "in_process":
+        return
+    before = len(_known_versions(job))
+    try:
+        open_project(job, state)
+        pull_edits(job, state.round + 1)
+    except LabelServiceError as error:
+        job.parts.console.say(f"no look for late answers: {error}")
+        return
+    if late := len(_known_versions(job)) - before:
+        what = "answers were" if late > 1 else "answer was"
+        job.parts.console.say(
+            f"{late} {what} given or changed since: counted in the labels (emclean export), in no model yet"
+        )
 
 
 def close(job: Job, round_: int, brought: Pull) -> None:
     """Put on record how each task of the round ended: answered, skipped or deleted."""
-    answers = label_events.newest(brought.answers)
-    tasks = {q.task.key: q.task for q in load_plan(job, round_)}
-    if tasks and set(tasks) <= set(brought.deleted):
+    tasks = {q.task.key for q in load_plan(job, round_)}
+    if tasks and tasks <= set(brought.deleted):
         fix = "Is it the right server and project? Put them back, or start a new run with run=NAME."
         raise LabelServiceError("none of the tasks that were pushed exists any more", f"round {round_}", fix)
+    _put_on_record(job, round_, brought)
+
+
+def _put_on_record(job: Job, round_: int, brought: Pull) -> None:
+    answers = label_events.newest(brought.answers)
+    tasks = [q.task for q in load_plan(job, round_)]
+    ids = {key: (answer.task_id, answer.updated_at) for key, answer in answers.items()}
     for state in ("answered", "skipped", "deleted"):
-        ended = [task for key, task in tasks.items() if _ending(key, answers, brought) == state]
-        _journal(job, round_, ended, state, {key: answer.task_id for key, answer in answers.items()})
+        ended = [task for task in tasks if _ending(task.key, answers, brought) == state]
+        _journal(job, round_, ended, state, ids)
 
 
-def _ending(key: str, answers: Mapping[str, Answer], brought: Pull) -> str:
-    if key in brought.deleted and key not in answers:
-        return "deleted"
-    return "skipped" if answers[key].skipped else "answered"
+def _ending(key: str, answers: Mapping[str, Answer], brought: Pull) -> str | None:
+    """How a task ended; None while it is open (again)."""
+    if key in answers:
+        return "skipped" if answers[key].skipped else "answered"
+    return "deleted" if key in brought.deleted else None
 
 
 @contextmanager

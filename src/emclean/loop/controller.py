@@ -8,6 +8,7 @@ from typing import Any
 
 from emclean.errors import ConfigError, DataError
 from emclean.loop import logbook, states
+from emclean.loop.asking import look_once_more
 from emclean.loop.code import code_version
 from emclean.loop.finishing import write_report, write_summary
 from emclean.loop.job import Job
@@ -43,8 +44,9 @@ def run(job: Job) -> Outcome:
 
 
 def _done(job: Job, state: RunState) -> Outcome:
-    """A finished run is served once more: its services may have been restarted since."""
+    """A finished run takes in late answers, and is served once more: its services may have been restarted."""
     job.parts.console.say(f"{job.run} is finished")
+    look_once_more(job, state)
     state = serve_champion(job, state)
     states.save(state, state_file(job))
     return Outcome("finished", write_summary(job, state, "finished"), state)

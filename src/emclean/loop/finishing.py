@@ -10,7 +10,7 @@ import numpy as np
 
 from emclean.config import ActiveClean
 from emclean.loop import blind
-from emclean.loop.asking import answers_so_far, questions_until
+from emclean.loop.asking import answers_so_far, look_once_more, questions_until
 from emclean.loop.job import Job
 from emclean.loop.logbook import draw_curve, parent_run, settings_record
 from emclean.loop.publishing import metrics_of
@@ -207,6 +207,7 @@ def _estimates(estimate: Mapping[str, Any]) -> list[str]:
 
 def finish(job: Job, state: RunState) -> RunState:
     """Log the whole run to MLflow with its curve, report and summary."""
+    look_once_more(job, state)
     file = write_summary(job, state, "finished")
     run_id = parent_run(job, state)
     content = json.loads(file.read_text(encoding="utf-8"))

@@ -72,7 +72,8 @@ def _child_run(job: Job, state: RunState, round_: int) -> str:
 def log_round(job: Job, state: RunState, row: Mapping[str, Any]) -> str:
     """Log a round's figures to its own MLflow run, a child of the job's; return its id."""
     child = _child_run(job, state, state.round)
-    params = {"round": str(state.round), "label_version": str(job.parts.tables.version("labels"))}
+    version = state.models[f"final-{state.round}"]["label_version"]  # what the model was trained on
+    params = {"round": str(state.round), "label_version": str(version)}
     job.parts.tracker.log(child, metrics=metrics_of(row), params=params, step=state.round)
     job.parts.tracker.log(parent_run(job, state), metrics=metrics_of(row), step=state.round)
     return child

@@ -161,7 +161,7 @@ def targets(job: Job, state: RunState) -> dict[str, Target]:
 
 def train(job: Job, state: RunState) -> RunState:
     """Train the round's model."""
-    expert = expert_labels(job)
+    version, expert = job.parts.tables.version("labels"), expert_labels(job)
     held = {i: expert[i] for i in sorted(validation_ids(job, state.round, list(expert)))}
     training = Training(
         f"model of round {state.round}",
@@ -171,7 +171,6 @@ def train(job: Job, state: RunState) -> RunState:
         job.seed("final"),
     )
     (result,) = fit(job, [training])
-    version = job.parts.tables.version("labels")
     entry = {"weights": result.weights, "label_version": version}
     return state.with_model(f"final-{state.round}", **entry).at(Phase.EVALUATE)
 
