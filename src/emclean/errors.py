@@ -33,8 +33,10 @@ class EmcleanError(Exception):
 
     def _text(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        advice = f" {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{advice}"
+        if not self.fix:
+            return f"{place}{self.what}"
+        stop = "" if self.what.endswith((".", "!", "?", ":", "…")) else "."
+        return f"{place}{self.what}{stop} {self.fix}"
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.what, self.where, self.fix)

@@ -37,7 +37,9 @@ def test_config_error_survives_pickle():
 @pytest.mark.parametrize("cls", PLAIN)
 def test_says_what_where_and_what_to_do(cls):
     text = str(cls("the file ends early", "pool/a.png", "Copy it again."))
-    assert text == "pool/a.png: the file ends early Copy it again."
+    assert text == "pool/a.png: the file ends early. Copy it again."
+    assert str(cls("the file ends early.", fix="Copy it again.")) == "the file ends early. Copy it again."
+    assert str(cls("the file ends early", "pool/a.png")) == "pool/a.png: the file ends early"
 
 
 def test_place_and_advice_may_be_missing():
