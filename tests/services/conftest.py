@@ -12,7 +12,7 @@ from emclean.errors import LabelServiceError
 from emclean.stores.label_studio import LabelStudioService, LocalPictures, server
 from emclean.types import ImageRecord, Suggestion, TaskSpec
 
-ADVICE = "no Label Studio found: run `make setup`, or name its command in EMCLEAN_LABEL_STUDIO"
+ADVICE = "no Label Studio found: run `make setup-services`, or name its command in EMCLEAN_LABEL_STUDIO"
 
 
 def png(width: int, height: int, shade: int = 128) -> bytes:

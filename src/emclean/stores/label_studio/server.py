@@ -22,7 +22,10 @@ Progress = Callable[[str], None]
 _HOST = "127.0.0.1"
 _WAIT_S = 300.0
 _EMAIL = "expert@emclean.local"
-_INSTALL = "Set it up with `make setup`, or name the executable in EMCLEAN_LABEL_STUDIO."
+_INSTALL = "Set it up with `make setup-services`, or name the executable in EMCLEAN_LABEL_STUDIO."
+_COMMAND = Path(".venv-label-studio/bin/label-studio")
+_ROOT = Path(__file__).resolve().parents[4]
+"""The folder that emclean was set up in; elsewhere after an installation without its sources."""
 
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
@@ -48,10 +51,11 @@ class ServerProcess:
 
 
 def find_executable() -> Path:
-    """Label Studio's command: from EMCLEAN_LABEL_STUDIO, ``.venv-label-studio`` here, or the search path."""
+    """Label Studio's command: from EMCLEAN_LABEL_STUDIO, ``.venv-label-studio`` here or where emclean lies,
+    or the search path."""
     named = os.environ.get("EMCLEAN_LABEL_STUDIO")
-    beside = Path(".venv-label-studio/bin/label-studio")
-    found = named or (str(beside.absolute()) if beside.exists() else shutil.which("label-studio"))
+    beside = (str(folder / _COMMAND) for folder in (Path.cwd(), _ROOT) if (folder / _COMMAND).exists())
+    found = named or next(beside, None) or shutil.which("label-studio")
     if not found or not Path(found).exists():
         raise LabelServiceError("Label Studio's command was not found", found or "label-studio", _INSTALL)
     return Path(found)
