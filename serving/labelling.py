@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import DataError, LabelError
+from emclean.stores.label_studio.page import BOXES, PICTURE
 from emclean.types import Predictions
 
 IMAGE_ID = re.compile(r"[0-9a-f]{16}")
@@ -19,8 +20,8 @@ IMAGE_ID = re.compile(r"[0-9a-f]{16}")
 class Names:
     """How a labelling page calls its rectangle control, its picture, and the categories it offers."""
 
-    control: str = "label"
-    picture: str = "image"
+    control: str = BOXES
+    picture: str = PICTURE
     offered: frozenset[str] | None = None
 
 
@@ -41,7 +42,7 @@ def names_of(label_config: str | None) -> Names:
         fix = "Use a labelling page made for boxes."
         raise LabelError("label_config has no RectangleLabels.", "label_config", fix)
     offered = frozenset(str(label.get("value")) for label in control.findall("Label"))
-    return Names(control.get("name", "label"), control.get("toName", "image"), offered)
+    return Names(control.get("name", BOXES), control.get("toName", PICTURE), offered)
 
 
 def find_picture(workspace: Path, data: dict[str, Any]) -> NDArray[np.uint8]:

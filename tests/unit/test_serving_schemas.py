@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from emclean.errors import DataError, LabelError
+from emclean.stores.label_studio.page import BOXES, PICTURE, configuration
 from emclean.types import Predictions
 from serving.api import Settings, create_api
 from serving.labelling import find_picture, names_of, prediction
@@ -346,9 +347,15 @@ def test_label_studio_asks_for_boxes_by_image_id(holder, tmp_path):
         "rectanglelabels": ["vesicle"],
     }
     assert (box["original_width"], box["original_height"]) == (100, 50)
+    assert (box["from_name"], box["to_name"]) == (BOXES, PICTURE)
     for unknown in ("ffffffffffffffff", "../../etc/passwd", ""):
         response = served.post("/predict", json={"tasks": [{"data": {"image_id": unknown}}]})
         assert (response.status_code, response.json()["code"]) == (422, "unusable_input")
+
+
+def test_without_a_page_the_names_are_those_of_our_own():
+    ours = names_of(configuration(["deposit", "vesicle"]))
+    assert ours == replace(names_of(None), offered=frozenset({"deposit", "vesicle"}))
 
 
 def test_the_labelling_page_decides_names_and_categories():
