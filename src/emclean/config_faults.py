@@ -85,6 +85,7 @@ def service_faults(config: ActiveClean) -> list[str]:
     """Addresses that are none, and what must come with them; a wrong one may hold a secret: not shown."""
     given = config.services
     remote = config.label_service == "label_studio" and given.label_studio
+    there = given.label_studio_documents_there
     table = (
         (
             given.label_studio and not _is_http(given.label_studio),
@@ -99,8 +100,29 @@ def service_faults(config: ActiveClean) -> list[str]:
             "services.label_studio_documents: needed with services.label_studio "
             "(the folder from which it shows local files)",
         ),
+        (
+            there is not None and not given.label_studio,
+            "services.label_studio_documents_there: only with services.label_studio; leave it out",
+        ),
+        (
+            there is not None and not there.startswith("/"),
+            "services.label_studio_documents_there: not a full path; "
+            "give LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT of that server",
+        ),
+        (
+            not _can_be_served_on(given.serve_host),
+            "services.serve_host: give 127.0.0.1 for this machine alone; for others 0.0.0.0, "
+            "an IPv4 address or a name",
+        ),
     )
     return [fault for broken, fault in table if broken] + mlflow_faults(given.mlflow)
+
+
+def _can_be_served_on(host: str) -> bool:
+    """Whether a model can be served there: a name or IPv4 address; of this machine's own, the usual one."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host):
+        return False
+    return not host.startswith("127.") or host == "127.0.0.1"
 
 
 def mlflow_faults(address: str | None) -> list[str]:

@@ -150,12 +150,14 @@ class Services(Section):
     """Addresses of the neighbours; what is not given is taken from ``emclean up`` in the workspace.
 
     With ``label_studio`` go ``label_studio_token_file`` (a personal access token, plain or as JSON ``token``)
-    and ``label_studio_documents`` (the server's document root for local files, as this machine sees it).
+    and ``label_studio_documents`` (the server's document root for local files, as this machine sees it;
+    ``label_studio_documents_there``, where a server in a container sees it elsewhere).
     """
 
     label_studio: str | None = None
     label_studio_token_file: str | None = None
     label_studio_documents: str | None = None
+    label_studio_documents_there: str | None = None
     mlflow: str | None = None
     serve_host: str = "127.0.0.1"
     serve_port: int = Field(8000, ge=0, le=65535)

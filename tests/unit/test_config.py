@@ -302,6 +302,32 @@ def test_a_label_studio_needs_its_token_file_and_its_folder(tmp_path, monkeypatc
     assert found.startswith("services.label_studio: not an address")
 
 
+def test_the_folder_as_a_label_studio_elsewhere_sees_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").touch()
+    server = (
+        LABEL_STUDIO, "services.label_studio_token_file=token", "services.label_studio_documents=.",
+    )  # fmt: skip
+    there = "services.label_studio_documents_there"
+    assert faults_of(*server, f"{there}=/label-studio/files") == ()
+    assert [fault.partition(":")[0] for fault in faults_of(*server, f"{there}=files")] == [there]
+    (found,) = faults_of(f"{there}=/label-studio/files")
+    assert found == f"{there}: only with services.label_studio; leave it out"
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "'[::1]'", "'::'", "fd00::1", "127.0.0.2", "''", "http://0.0.0.0", "a b"]
+)
+def test_a_model_is_served_nowhere_that_its_address_could_not_name(host) -> None:
+    (found,) = faults_of(f"services.serve_host={host}")
+    assert found.startswith("services.serve_host: give 127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "192.0.2.7", "node-1.example.org"])
+def test_a_model_is_served_on_these(host) -> None:
+    assert faults_of(f"services.serve_host={host}") == ()
+
+
 def floats(section: type[Section], prefix: str = "") -> Iterator[str]:
     for field, info in section.model_fields.items():
         inner = info.annotation

@@ -1,12 +1,18 @@
 """The cluster files: what Ray's own checks say of them, and that nothing is open to others by accident."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from loop_jobs import small_job
+
+from emclean.config import load
+from emclean.loop.publishing import champion_weights, registered_name
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = sorted((ROOT / "cluster").glob("ray-*.yaml"))
@@ -70,13 +76,74 @@ def test_manifests_ask_for_the_token_and_agree_with_the_image(path):
         assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
 
 
-def test_the_service_manifest_serves_with_a_token():
+@pytest.fixture
+def application():
     spec = yaml.safe_load((ROOT / "cluster" / "ray-service.yaml").read_text())["spec"]
     (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    return application
+
+
+def test_the_service_manifest_serves_with_a_token(application):
     assert application["import_path"] == "serving.app:build"
     assert application["args"]["require_token"] is True
     (deployment,) = application["deployments"]
     assert {"version", "weights", "card"} <= set(deployment["user_config"])
+
+
+def test_the_service_manifest_serves_a_model_from_where_a_job_puts_it(application, tmp_path):
+    workspace = application["args"]["workspace"]
+    (deployment,) = application["deployments"]
+    served = deployment["user_config"]
+    job = small_job(tmp_path)
+    pool = replace(job.data.pool, categories=tuple(served["card"]["categories"]))
+    job = replace(job, data=replace(job.data, pool=pool))
+    (tmp_path / "w").write_bytes(b"w")
+    version = job.parts.registry.register("k", tmp_path / "w", {}, None)
+    put = champion_weights(job, version).relative_to(tmp_path)
+    assert (served["version"], served["weights"]) == (version, f"{workspace}/{put}")
+    assert served["card"]["name"] == registered_name(pool.categories)
+
+
+def settings_there(text):
+    """The ``key=value`` settings in a text, by key."""
+    return dict(word.split("=", 1) for word in text.split() if re.match(r"[a-z][\w.]*=", word))
+
+
+def job_settings():
+    content = yaml.safe_load((ROOT / "cluster" / "ray-job.yaml").read_text())
+    return settings_there(content["spec"]["entrypoint"])
+
+
+def compose_settings():
+    return settings_there((ROOT / "cluster" / "compose.yaml").read_text().partition("\nname:")[0])
+
+
+def test_the_job_manifest_has_every_setting_that_a_job_needs(tmp_path):
+    """With the volume claim's content in place, the configuration has no fault."""
+    (tmp_path / "secrets").mkdir()
+    for name in ("pool", "test", "documents"):
+        (tmp_path / name).mkdir()
+    for name in ("pool.coco.json", "test.coco.json", "secrets/label_studio"):
+        (tmp_path / name).touch()
+    given = {key: re.sub("^/data/", f"{tmp_path}/", value) for key, value in job_settings().items()}
+    config = load(overrides=[f"{key}={value}" for key, value in given.items()])
+    assert config.services.label_studio_documents == str(tmp_path / "documents")
+
+
+def test_the_settings_named_for_the_composed_services_are_complete(tmp_path):
+    (tmp_path / "token").touch()
+    known = {"FILE": str(tmp_path / "token"), "FOLDER": str(tmp_path)}
+    given = {key: known.get(value, value) for key, value in compose_settings().items()}
+    services = load(overrides=[f"{key}={value}" for key, value in given.items()]).services
+    assert services.label_studio_documents == str(tmp_path)
+
+
+def test_all_agree_on_where_label_studio_sees_the_pictures():
+    composed = yaml.safe_load((ROOT / "cluster" / "compose.yaml").read_text())["services"]["label-studio"]
+    root = composed["environment"]["LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"]
+    assert any(volume.endswith(f":{root}:ro") for volume in composed["volumes"])
+    for given in (job_settings(), compose_settings()):
+        assert given["services.label_studio_documents_there"] == root
 
 
 def test_composed_services_listen_on_loopback_and_hold_no_password():

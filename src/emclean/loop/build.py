@@ -67,7 +67,11 @@ def _label_service(
         return InMemoryLabelService(), None
     if near.label_studio is None or near.token_file is None or near.document_root is None:
         raise LabelServiceError("Label Studio is not running", "label_service", "Start it: emclean up.")
-    pictures = LocalPictures(near.document_root, render=lambda record: _as_png(workspace, record))
+    pictures = LocalPictures(
+        near.document_root,
+        render=lambda record: _as_png(workspace, record),
+        server_root=near.documents_there,
+    )
     token = read_token(near.token_file)
     service = LabelStudioService(near.label_studio, token, pictures, config.services.timeout_s)
     if config.expert.kind == "label_studio":

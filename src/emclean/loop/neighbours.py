@@ -15,8 +15,8 @@ from emclean.loop.console import Console
 class Neighbours:
     """Where the services answer; ``document_root`` is the folder from which Label Studio serves pictures.
 
-    ``ray`` is the cluster that ``emclean up`` started here, None to join the one of the environment or to
-    start one.
+    ``documents_there`` is that folder as Label Studio sees it, empty where it sees the same. ``ray`` is the
+    cluster that ``emclean up`` started here, None to join the one of the environment or to start one.
     """
 
     mlflow: str
@@ -24,6 +24,7 @@ class Neighbours:
     label_studio: str | None = None
     token_file: Path | None = None
     document_root: Path | None = None
+    documents_there: str = ""
 
 
 @contextmanager
@@ -34,7 +35,8 @@ def find(config: ActiveClean, workspace: Path, console: Console) -> Iterator[Nei
     if config.label_service == "in_process":
         yield Neighbours(mlflow, running.ray)
     elif config.services.label_studio:
-        yield Neighbours(mlflow, running.ray, config.services.label_studio, *_files_of(config, running))
+        there = config.services.label_studio_documents_there or ""
+        yield Neighbours(mlflow, running.ray, config.services.label_studio, *_files_of(config), there)
     elif running.label_studio:
         files = running.label_studio_token_file, running.label_studio_documents
         yield Neighbours(mlflow, running.ray, running.label_studio, *files)
@@ -44,7 +46,7 @@ def find(config: ActiveClean, workspace: Path, console: Console) -> Iterator[Nei
             yield Neighbours(mlflow, running.ray, own.label_studio, *files)
 
 
-def _files_of(config: ActiveClean, running: services.Addresses) -> tuple[Path, Path]:
+def _files_of(config: ActiveClean) -> tuple[Path, Path]:
     """Token and picture folder of a server that the configuration names."""
     token, documents = config.services.label_studio_token_file, config.services.label_studio_documents
     faults = [
