@@ -184,6 +184,30 @@ def test_limits_are_arguments(tmp_path):
         readers.read(PNG, max_pixels=100)
 
 
+FIELD = np.zeros((200, 200, 1), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (FIELD.repeat(2000, axis=2), {"photometric": "minisblack", "planarconfig": "contig"}),
+        (FIELD.repeat(5, axis=2).T, {"photometric": "minisblack", "planarconfig": "separate"}),
+        (FIELD[..., 0], {"tile": (2000, 2000)}),
+    ],
+)
+def test_a_tiff_may_not_hide_its_size_in_samples_or_tiles(pixels, options, monkeypatch):
+    data = tiff_bytes(pixels, compression="zlib", **options)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)  # refused before anything is decompressed
+    with pytest.raises(ImageError, match="samples to decode are more than 4 for each pixel"):
+        readers.read(data, max_pixels=40_000)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_and_alpha_count_as_one_pixel(channels):
+    data = tiff_bytes(FIELD.repeat(channels, axis=2), photometric="rgb", tile=(64, 64))
+    assert readers.read(data, max_pixels=40_000).pixels.shape == (200, 200)
+
+
 @pytest.mark.parametrize("uri", ["/nowhere/at/all.png", "nosuchscheme://x/y.png"])
 def test_a_missing_file_is_an_image_error(uri):
     with pytest.raises(ImageError, match="cannot be opened"):

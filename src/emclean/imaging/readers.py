@@ -142,6 +142,7 @@ def _from_tiff(data: bytes, name: str, max_pixels: int) -> Picture:
     with tiff.opened(data) as file:
         page = file.pages[0]
         _check_pixels(page.imagewidth, page.imagelength * page.imagedepth, name, max_pixels)
+        tiff.check_samples(page, max_pixels, name)
         tiff.check_complete(page, len(data), name)
         pixels = tiff.grey(page, name)
         pages = tiff.page_count(file)

@@ -21,8 +21,12 @@ NANOMETRES = {
 LARGEST_NM = 1000.0
 """A resolution tag with coarser pixels than this is meant for printing (300 dpi are 85 µm), not measured."""
 
+CHANNELS = 4
+"""Samples that each of the pixels within a limit may have on average: red, green, blue and an alpha."""
+
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _MIN_IS_WHITE, _PALETTE = 0, 3
+_CONTIGUOUS = 1  # planar configuration: the samples of a pixel lie together
 
 
 def opened(data: bytes) -> AbstractContextManager[Any]:
@@ -35,6 +39,20 @@ def page_count(file: Any) -> int:
     """How many pictures the file holds; ImageJ writes many into one page."""
     stack = (file.imagej_metadata or {}).get("images", 1)
     return max(len(file.pages), int(stack))
+
+
+def check_samples(page: Any, max_pixels: int, name: str) -> None:
+    """Refuse a page that would decode to more than :data:`CHANNELS` samples for each of ``max_pixels``.
+
+    A pixel may have thousands of samples, and a tile may be far larger than its picture.
+    """
+    tile = page.tilewidth * page.tilelength * page.tiledepth
+    if page.planarconfig == _CONTIGUOUS:
+        tile *= page.samplesperpixel
+    most = max(page.size, tile if page.is_tiled else 0)
+    if most > CHANNELS * max_pixels:
+        limit = f"{CHANNELS} for each pixel of the limit of {max_pixels:,}"
+        raise ImageError(f"{most:,} samples to decode are more than {limit}.", name, "Export it as grey.")
 
 
 def check_complete(page: Any, n_bytes: int, name: str) -> None:
