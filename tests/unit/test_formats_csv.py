@@ -77,6 +77,42 @@ def test_a_file_without_the_columns_is_a_label_error(text):
         csv.parse(text, "l.csv")
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_where_no_comma_separates_numbers_may_have_a_decimal_comma(separator):
+    text = "image,x,y,width,height,category\np0.png,10~5,1e1,3.5,4,1~5\n"
+    file = csv.parse(text.replace(",", separator).replace("~", ","), "l.csv")
+    np.testing.assert_array_equal(file.labels["p0.png"].boxes, [[10.5, 10, 14, 14]])
+    assert (file.categories, file.set_aside) == (("1,5",), ())
+
+
+@pytest.mark.parametrize("cell", ["1.234,5", "1,234,5", "10,5x"])
+def test_what_is_no_number_with_a_decimal_comma_either_is_shown_as_it_stands(cell):
+    rows = f"a.png;1;2;3;4;deposit\nb.png;{cell};2;3000;4;deposit\n"
+    (aside,) = csv.parse("image;x1;y1;x2;y2;category\n" + rows, "l.csv").set_aside
+    assert aside.reason == f"x1 is not a number: {cell!r}"
+
+
+def test_a_comma_in_quotes_is_no_decimal_comma_where_commas_separate():
+    (aside,) = csv.parse(HEAD + 'a.png,1,2,3,4,x,,\nb.png,"1,234",2,3000,4,x,,\n', "l.csv").set_aside
+    assert aside.reason == "x1 is not a number: '1,234'"
+
+
+def test_a_file_without_one_usable_row_is_a_label_error_with_the_first_reasons():
+    bad = "".join(f"p{k}.png,one,2,3,4,deposit,,\n" for k in range(5))
+    with pytest.raises(LabelError) as caught:
+        csv.parse(HEAD + "blank.png,,,,,,,\n" + bad, "l.csv")
+    reasons = "; ".join(f"line {line}: x1 is not a number: 'one'" for line in (3, 4, 5))
+    what = f"l.csv: holds no usable label. First of 5 set aside: {reasons}."
+    assert str(caught.value).startswith(what)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("rows", ["", "a.png,,,,,,,\nb.png,,,,,,,\n"])
+def test_a_file_that_says_there_is_nothing_is_no_fault(rows):
+    file = csv.parse(HEAD + rows, "l.csv")
+    assert (len(file.images), file.categories, file.set_aside) == (rows.count("\n"), (), ())
+
+
 def test_a_picture_given_as_labels_is_a_label_error(tmp_path):
     (tmp_path / "l.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     with pytest.raises(LabelError, match="not a text file"):
@@ -96,7 +132,7 @@ def test_content_decides_not_the_name(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.text(max_size=5), max_size=9).map(",".join), max_size=6))
 def test_junk_rows_never_raise(rows):
-    text = HEAD + "\n".join(rows)
+    text = HEAD + "\n".join(["good.png,1,2,3,4,deposit,,", *rows])
     file = csv.parse(text, "l.csv")
     assert all(labels.boxes.shape[1] == 4 for labels in file.labels.values())
 

@@ -72,6 +72,14 @@ def test_too_few_pictures_are_said(tmp_path, data):
         opening(tmp_path, data, "expert_images=6")
 
 
+def test_a_truth_without_a_label_is_refused(tmp_path, data):
+    names = [image["file_name"] for image in json.loads(data["data.train.truth"].read_text())["images"]]
+    empty = tmp_path / "empty.csv"
+    empty.write_text("image,x1,y1,x2,y2,category\n" + "".join(f"{name},,,,,\n" for name in names))
+    with pytest.raises(DataError, match="no label of these pictures names a category"):
+        opening(tmp_path, {**data, "data.train.truth": empty})
+
+
 def test_one_category_cannot_be_mislabelled(tmp_path, data):
     with pytest.raises(ConfigError, match="'mislabelled' needs several categories"):
         opening(tmp_path, data, "noise=[mislabelled]")

@@ -129,6 +129,14 @@ def test_a_pool_that_is_too_small_says_why(home):
     )
 
 
+def test_a_pool_of_which_no_label_names_a_category_is_refused(home):
+    crowd = write_csv(home / "crowd.csv", [], empty=NAMES)
+    config = ActiveClean.model_validate({"data": {"pool": {"images": str(home / "images"), "crowd": crowd}}})
+    with pytest.raises(DataError, match="no label of these pictures names a category") as caught:
+        load(config, home / "work", Console(io.StringIO()))
+    assert caught.value.exit_code == 3
+
+
 def test_a_truth_of_other_pictures_is_named(home):
     truth = write_csv(home / "truth.csv", ["other.png"])
     with pytest.raises(DataError) as caught:

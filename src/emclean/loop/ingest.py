@@ -19,7 +19,7 @@ import numpy as np
 from emclean.errors import DataError, ImageError
 from emclean.imaging import readers
 from emclean.stores.formats import ImageEntry, LabelFile, read_labels
-from emclean.stores.formats.rows import fit, plain
+from emclean.stores.formats.rows import first_reasons, fit, plain
 from emclean.types import ImageRecord, Labels, SetAside
 
 NOT_PICTURES = frozenset(".json .csv .tsv .txt .md .xml .yaml .yml .html .pdf .zip .db .npy".split())
@@ -33,9 +33,6 @@ INDEX = "index.json"
 
 TIMES = ("mtime", "LastModified", "last_modified", "updated", "ETag")
 """What file systems call the time of change, or what else changes with the content."""
-
-SHOWN = 3
-"""How many of the pictures set aside a message names."""
 
 Progress = Callable[[int, int], None]
 
@@ -145,13 +142,6 @@ def _nothing(found: int, named: int, aside: Sequence[SetAside]) -> str:
         return "the folder holds no pictures."
     what = "can be used" if named else "is named in the label file"
     return f"none of {found} files {what}.{first_reasons(aside)}"
-
-
-def first_reasons(aside: Sequence[SetAside]) -> str:
-    """A sentence, with a blank before it, on the first pictures set aside; empty when there are none."""
-    reasons = [f"{item.item}: {item.reason}" for item in aside if item.kind == "image"]
-    first = "; ".join(reason.rstrip(".") for reason in reasons[:SHOWN])
-    return f" First of {len(reasons)} set aside: {first}." if reasons else ""
 
 
 class _Outcome:

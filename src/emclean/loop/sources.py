@@ -13,10 +13,11 @@ from emclean.config import ActiveClean
 from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.loop.console import Console
-from emclean.loop.ingest import Ingested, first_reasons, ingest, ingest_truth
+from emclean.loop.ingest import Ingested, ingest, ingest_truth
 from emclean.loop.job import RunData
 from emclean.loop.states import write_atomically
 from emclean.science import noise
+from emclean.stores.formats.rows import first_reasons
 from emclean.types import Labels, SetAside
 
 
@@ -98,11 +99,19 @@ def load(config: ActiveClean, workspace: Path, console: Console) -> RunData:
 
 
 def _enough(pool: Ingested, place: str) -> None:
-    """Refuse a pool that is too small, with what made it so."""
+    """Refuse a pool that is too small or has nothing to look for, with what made it so."""
     if len(pool.records) < LEAST_POOL:
         what = f"{len(pool.records)} pictures of the pool can be used, at least {LEAST_POOL} are needed."
         what += first_reasons(pool.set_aside)
         raise DataError(what, place, "Add pictures, or mend what was set aside.")
+    check_categories(pool, place)
+
+
+def check_categories(part: Ingested, place: str) -> None:
+    """Refuse pictures of which no label names a category: there is nothing to learn."""
+    if not part.categories:
+        what = f"no label of these pictures names a category.{first_reasons(part.set_aside, 'label')}"
+        raise DataError(what, place, "Give label files with at least one usable label.")
 
 
 LEAST_POOL = 4

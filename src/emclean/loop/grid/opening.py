@@ -19,13 +19,14 @@ from emclean.loop.grid.bench import Bench, Part, Recipe
 from emclean.loop.grid.cells import Cell, CellFiles, cells_of
 from emclean.loop.grid.methods import METHODS
 from emclean.loop.grid.work import Work, failure
-from emclean.loop.ingest import Ingested, first_reasons, ingest_truth
+from emclean.loop.ingest import Ingested, ingest_truth
 from emclean.loop.modelling import choose_scales
 from emclean.loop.recording import labels_digest
-from emclean.loop.sources import LEAST_POOL, without_test_images
+from emclean.loop.sources import LEAST_POOL, check_categories, without_test_images
 from emclean.loop.states import write_atomically
 from emclean.models.spec import PRETRAINED, SHIPPED, DetectorSpec, Schedule
 from emclean.seams import Tracker
+from emclean.stores.formats.rows import first_reasons
 from emclean.stores.tracking import MlflowTracker, public
 from emclean.types import SetAside
 
@@ -177,6 +178,7 @@ def _check(config: NoiseGrid, train: Ingested, place: str) -> None:
         what = f"{len(train.records)} training pictures can be used, at least {least} are needed."
         what += first_reasons(train.set_aside)
         raise DataError(what, place, "Add pictures, or lower expert_images.")
+    check_categories(train, place)
     if "mislabelled" in config.noise and len(train.categories) < 2:
         raise ConfigError(["noise: 'mislabelled' needs several categories; the truth has one"])
 

@@ -1,18 +1,29 @@
 """CSV with one box a row: ``image,x1,y1,x2,y2,category`` or ``image,x,y,width,height,category``, in pixels.
 
-``annotator`` and ``id`` are optional columns; comma, semicolon or tab separate. A row with a picture and
-nothing else says that the picture holds no object.
+``annotator`` and ``id`` are optional columns; comma, semicolon or tab separate. Where no comma separates,
+numbers may have a decimal comma. A row with a picture and nothing else says that the picture holds no object.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 from emclean.errors import LabelError
-from emclean.stores.formats.rows import BadRow, ImageEntry, LabelFile, Row, assemble, corners, fetch, number
+from emclean.stores.formats.rows import (
+    BadRow,
+    ImageEntry,
+    LabelFile,
+    Row,
+    assemble,
+    corners,
+    fetch,
+    first_reasons,
+    number,
+)
 from emclean.types import Labels, SetAside
 
 CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "width", "height")
@@ -21,16 +32,39 @@ _Item = dict[str, str]
 COLUMNS = ("image", *CORNERS, "category", "annotator", "id")
 
 
+@dataclass(frozen=True)
+class _Form:
+    """How a file writes boxes: with their ``sides`` or corners, with a ``decimal_comma`` or not."""
+
+    sides: bool
+    decimal_comma: bool
+
+    def box(self, item: _Item) -> tuple[float, float, float, float]:
+        """The row's checked corners."""
+        values = [self._number(item.get(name, ""), name) for name in (SIDES if self.sides else CORNERS)]
+        return corners(values, self.sides)
+
+    def _number(self, cell: str, name: str) -> float:
+        try:
+            return number(cell.replace(",", ".") if self.decimal_comma else cell, name)
+        except BadRow:
+            return number(cell, name)  # whose reason shows the cell as it stands in the file
+
+
 def read(path: str) -> LabelFile:
-    """Read a CSV file; a bad row is set aside, only a file without the columns raises ``LabelError``."""
+    """Read a CSV file; a bad row is set aside.
+
+    ``LabelError``: the file lacks the columns, or holds rows of which none can be used.
+    """
     return parse(fetch(path), str(path))
 
 
 def parse(text: str, where: str) -> LabelFile:
     """Read a CSV file's text; ``where`` names it in messages."""
-    lines = csv.reader(StringIO(text, newline=None), delimiter=_delimiter(text))
+    delimiter = _delimiter(text)
+    lines = csv.reader(StringIO(text, newline=None), delimiter=delimiter)
     header = [name.strip().lower() for name in next(lines, [])]
-    sides = _form(header, where)
+    form = _Form(_has_sides(header, where), delimiter != ",")
     aside: list[SetAside] = []
     found: list[tuple[Row, str]] = []
     images: dict[str, ImageEntry] = {}
@@ -40,13 +74,16 @@ def parse(text: str, where: str) -> LabelFile:
             if not image:
                 raise BadRow("has no image")
             if any(item.get(name) for name in header if name != "image"):
-                found.append(_row(item, line, sides))
+                found.append(_row(item, line, form))
             # a bad row names no picture: its cells may stand in the wrong columns
             images.setdefault(image, ImageEntry(image))
         except BadRow as cause:
             aside.append(SetAside("label", f"line {line}", str(cause)))
     kept = list(_once(found, aside))
     names = tuple(sorted({name for _, name in kept}))
+    if aside and not names:
+        what = f"holds no usable label.{first_reasons(aside, 'label')}"
+        raise LabelError(what, where, "Mend these rows.")
     rows = (Row(r.image, r.box, names.index(name), r.label_id, r.annotator) for r, name in kept)
     return LabelFile(tuple(images.values()), names, assemble(rows, images.values()), tuple(aside))
 
@@ -74,7 +111,7 @@ def _delimiter(text: str) -> str:
     return max(",;\t", key=first.count)
 
 
-def _form(header: list[str], where: str) -> bool:
+def _has_sides(header: list[str], where: str) -> bool:
     """Whether boxes are given as sides; refuse a header without the columns."""
     for columns in (CORNERS, SIDES):
         if set(header) >= {"image", "category", *columns}:
@@ -108,9 +145,8 @@ def _rows(
             yield line, {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
 
 
-def _row(item: _Item, line: int, sides: bool) -> tuple[Row, str]:
-    columns = SIDES if sides else CORNERS
-    box = corners([number(item.get(name, ""), name) for name in columns], sides)
+def _row(item: _Item, line: int, form: _Form) -> tuple[Row, str]:
+    box = form.box(item)
     category = item.get("category", "")
     if not category:
         raise BadRow("has no category")

@@ -15,6 +15,9 @@ from emclean.types import Bools, Floats, Labels, SetAside
 THINNEST = 0.5
 """A box of which less than this many px lie within the picture is taken to lie outside."""
 
+SHOWN = 3
+"""How many of the things set aside a message names."""
+
 
 @dataclass(frozen=True)
 class ImageEntry:
@@ -69,6 +72,13 @@ class LabelFile:
 
 class BadRow(ValueError):
     """Why one row cannot be used; caught by the reader, which sets the row aside."""
+
+
+def first_reasons(aside: Sequence[SetAside], kind: str = "image") -> str:
+    """A sentence, with a blank before it, on the first of a kind set aside; empty when there are none."""
+    reasons = [f"{item.item}: {item.reason}" for item in aside if item.kind == kind]
+    first = "; ".join(reason.rstrip(".") for reason in reasons[:SHOWN])
+    return f" First of {len(reasons)} set aside: {first}." if reasons else ""
 
 
 def fetch(path: str) -> str:
