@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from emclean.loop import modelling
 from emclean.loop.cleaning import out_of_sample
 from emclean.loop.modelling import choose_scales, predict
 from emclean.types import Predictions
@@ -39,12 +40,27 @@ class TwoFaced:
         return [Predictions([seen], [0], [0.5]) for _ in pictures]
 
 
-def test_what_grades_labels_is_searched_mirrored_and_kept_apart(tmp_path):
-    (tmp_path / "weights").write_bytes(b"any")
+def searching(folder, compute):
+    """A job that searches with a computer, and its weights."""
+    (folder / "weights").write_bytes(b"any")
     console = SimpleNamespace(stage=lambda what: nullcontext(lambda done, total: None))
-    parts = SimpleNamespace(compute=TwoFaced(), console=console)
-    job = SimpleNamespace(workspace=tmp_path, parts=parts, picture=lambda image_id: f"{image_id}.npy")
-    weights = str(tmp_path / "weights")
+    parts = SimpleNamespace(compute=compute, console=console)
+    job = SimpleNamespace(workspace=folder, parts=parts, picture=lambda image_id: f"{image_id}.npy")
+    return job, str(folder / "weights")
+
+
+def test_what_grades_labels_is_searched_mirrored_and_kept_apart(tmp_path):
+    job, weights = searching(tmp_path, TwoFaced())
     for _ in range(2):  # computed, then read
         assert predict(job, weights, ["a"])["a"].boxes.tolist() == [[0, 0, 4, 4]]
         assert out_of_sample(job, [weights], {"a": 0})["a"].boxes.tolist() == [[5, 5, 9, 9]]
+
+
+def test_what_another_search_found_is_not_used_again(tmp_path, monkeypatch):
+    job, weights = searching(tmp_path, TwoFaced())
+    predict(job, weights, ["a"])
+    seen = Predictions([[7.0, 7, 9, 9]], [0], [0.5])
+    job.parts.compute = SimpleNamespace(predict_all=lambda *_: [seen])
+    assert predict(job, weights, ["a"])["a"].boxes.tolist() == [[0, 0, 4, 4]]
+    monkeypatch.setattr(modelling, "SEARCH", modelling.SEARCH + 1)
+    assert predict(job, weights, ["a"])["a"].boxes.tolist() == [[7, 7, 9, 9]]

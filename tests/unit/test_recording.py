@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from loop_jobs import BOX, small_job
 
+from emclean.errors import DataError
 from emclean.loop import asking, recording
 from emclean.loop.cleaning import Judged, standing_labels
+from emclean.loop.controller import opened
+from emclean.loop.states import RunState
 from emclean.science.correction import Change, Corrected
 from emclean.stores.tables import Tables
 from emclean.types import GRADES, Labels, Predictions, SetAside, Target, Verdicts
@@ -56,6 +59,28 @@ def said(*grades, parts=()):
 def judged(job, verdicts):
     evidence = {i: SimpleNamespace(labels=job.data.pool.labels[i]) for i in verdicts}
     return Judged(evidence, verdicts, {"spurious": 0.7}, None)
+
+
+def test_the_digest_of_a_part_tells_labels_groups_and_the_meaning_of_categories(job):
+    pool = job.data.pool
+    first = pool.records[0]
+    others = [
+        replace(pool, categories=pool.categories[::-1]),
+        replace(pool, records=(replace(first, group="case 1"), *pool.records[1:])),
+        replace(pool, records=pool.records[1:]),
+        replace(pool, labels={**pool.labels, "a": Labels.empty()}),
+    ]
+    assert len({recording.part_digest(part) for part in (pool, *others)}) == 5
+    again = replace(pool, records=pool.records[::-1], labels=dict(reversed(pool.labels.items())))
+    assert recording.part_digest(again) == recording.part_digest(pool)
+
+
+def test_a_run_is_not_gone_on_with_where_categories_have_changed_places(job):
+    state = opened(job, RunState("run"))
+    pool = job.data.pool
+    swapped = replace(job.data, pool=replace(pool, categories=pool.categories[::-1]))
+    with pytest.raises(DataError, match="changed since it began: pool"):
+        opened(replace(job, data=swapped), state)
 
 
 def test_inputs_are_written_in_parts_and_once(job, sizes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from emclean.loop.job import Job
-from emclean.models.spec import PRETRAINED, DetectorSpec, FitJob, FitResult, Schedule
+from emclean.models.spec import PRETRAINED, SEARCH, DetectorSpec, FitJob, FitResult, Schedule
 from emclean.report.text import plural
 from emclean.types import Floats, Labels, Predictions, Target
 
@@ -117,7 +117,7 @@ def _outcome(result: FitResult) -> str:
 
 
 def predict(job: Job, weights: str, ids: Sequence[str], flips: bool = False) -> dict[str, Predictions]:
-    """What a model finds in the pool's images, kept by content of weights and images."""
+    """What a model finds in the pool's images, kept by content of weights and images and how is searched."""
     pictures = {image_id: job.picture(image_id) for image_id in sorted(ids)}
     return predict_pictures(job, weights, pictures, flips)
 
@@ -138,6 +138,7 @@ def predict_pictures(
 
 def _digest(weights: str, names: Sequence[str], flips: bool) -> str:
     sha = hashlib.sha256(Path(weights).read_bytes())
+    sha.update(f"search {SEARCH}\n".encode())
     if flips:
         sha.update(b"flips")
     sha.update("\n".join(names).encode())

@@ -12,6 +12,7 @@ import numpy as np
 
 from emclean.loop.asking import load_plan, questions_until
 from emclean.loop.cleaning import Judged, correct, crowd_labels, expert_labels, judge, standing_labels
+from emclean.loop.ingest import Ingested
 from emclean.loop.job import Job
 from emclean.loop.states import RunState
 from emclean.report import overlays
@@ -33,15 +34,22 @@ IMAGES_AT_ONCE = 4096
 
 def digests(job: Job) -> dict[str, str]:
     """What the run was made from: digests of the images and labels of each part, and of the settings."""
-    found = {
-        "settings": job.settings.digest(),
-        "pool": labels_digest([r.image_id for r in job.data.pool.records], job.data.pool.labels),
-    }
+    found = {"settings": job.settings.digest(), "pool": part_digest(job.data.pool)}
     if job.data.test is not None:
-        found["test"] = labels_digest([r.image_id for r in job.data.test.records], job.data.test.labels)
+        found["test"] = part_digest(job.data.test)
     if job.data.truth is not None:
         found["truth"] = labels_digest([], job.data.truth)
     return found
+
+
+def part_digest(part: Ingested) -> str:
+    """16 hex digits that the same images in the same groups with the same labels always give.
+
+    A label means its category's name: the same indices under other names are other labels.
+    """
+    names = [f"{record.image_id} {record.group}" for record in part.records]
+    facts = [json.dumps(part.categories), labels_digest(names, part.labels)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def labels_digest(names: Sequence[str], labels: Mapping[str, Labels]) -> str:

@@ -39,6 +39,9 @@ SHIPPED = Path(__file__).with_name("weights") / "compact.safetensors"
 RECIPE = 3
 """Goes up when the same job would train to other weights, so that stored results are not used again."""
 
+SEARCH = 1
+"""Goes up when the same weights would find other boxes in the same picture, or with other scores."""
+
 _TICK_NS = 2_000_000_000  # coarser than the clock of any file system (2 s on FAT)
 
 
