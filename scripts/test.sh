@@ -21,4 +21,9 @@ tier "slow tests on this machine alone" "slow and not (ray or services or e2e or
 tier "tests on a real Ray" "ray and not (services or e2e or gpu)"
 tier "tests on a real Label Studio, MLflow and browser" "services and not (e2e or gpu)"
 tier "the whole job, end to end" "e2e and not gpu"
+if .venv/bin/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    tier "tests on a GPU" "gpu"
+else
+    say "no GPU here: its tests are left out"
+fi
 say "all checks and tests passed in $((SECONDS - begin)) s"

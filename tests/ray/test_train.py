@@ -17,6 +17,7 @@ from emclean.distributed import score, train
 from emclean.errors import ComputeError, DataError
 from emclean.loop.compute import InlineCompute, RayCompute
 from emclean.models import engine
+from emclean.models.hooks import LocalHooks
 from emclean.models.spec import DetectorSpec, FitJob, Schedule
 from emclean.types import Labels, Target
 
@@ -77,6 +78,16 @@ def test_two_workers_train_one_job(cluster, make_job, tmp_path):
     (result,) = train.fit_all([make_job(2)], train.Resources(workers=2), storage=tmp_path / "train")
     assert result.steps == 20
     assert result.ap50 is not None
+
+
+@pytest.mark.gpu
+def test_a_worker_trains_on_its_gpu(cluster, make_job, tmp_path):
+    compute = RayCompute(tmp_path / "train", use_gpu=True)
+    (trained,) = compute.fit_all([make_job(6)], lambda *_: None)
+    on_cpu = engine.fit(replace(make_job(6), out=str(tmp_path / "cpu")), LocalHooks(tmp_path, device="cpu"))
+    assert trained.steps == 20
+    assert trained.history[-1].loss == pytest.approx(on_cpu.history[-1].loss, rel=0.1)
+    assert not same(trained.weights, on_cpu.weights)  # bfloat16 is not float32: it was the GPU
 
 
 def test_more_workers_than_cores_is_said_at_once(cluster, make_job, tmp_path):
