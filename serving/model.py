@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import EmcleanError, ServingError
+from emclean.models.knots import calibrate, knots_of
 from emclean.types import Predictions
 
 Load = Callable[[str], Any]
@@ -78,26 +79,6 @@ def name_of(card: Mapping[str, Any]) -> str | None:
     """The card's ``name``: the name in the registry within which version numbers count."""
     name = card.get("name")
     return None if name is None else str(name)
-
-
-def calibrate(scores: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities ``[N]`` of ``scores [N]`` by linear interpolation between ``knots [K,2]``."""
-    if not len(knots):
-        return scores
-    return np.clip(np.interp(scores, knots[:, 0], knots[:, 1]), 0.0, 1.0)
-
-
-def knots_of(card: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The card's ``score_calibration`` as ``[K,2]``, sorted by score; refused where it falls."""
-    knots: NDArray[np.float64] = np.array(card.get("score_calibration") or [], dtype=np.float64).reshape(
-        -1, 2
-    )
-    knots = knots[np.argsort(knots[:, 0], kind="stable")]
-    inside = bool(np.isfinite(knots).all() and (knots >= 0).all() and (knots <= 1).all())
-    if not inside or (np.diff(knots[:, 1]) < 0).any():
-        fix = "Register the model again with a rising calibration."
-        raise ServingError("score_calibration must rise and lie within 0 to 1.", "model card", fix)
-    return knots
 
 
 class ModelHolder:

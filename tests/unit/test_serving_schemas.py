@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from emclean.errors import DataError, LabelError
+from emclean.models.knots import calibrate, knots_of
 from emclean.stores.label_studio.page import BOXES, PICTURE, configuration
 from emclean.types import Predictions
 from serving.api import Settings, create_api
 from serving.labelling import find_picture, names_of, prediction
 from serving.limits import given_token, read_token
-from serving.model import ModelHolder, calibrate, knots_of
+from serving.model import ModelHolder
 
 FOUND = Predictions(np.array([[1.0, 2, 11, 12], [20, 20, 40, 50]]), np.array([0, 1]), np.array([0.4, 0.8]))
 CARD = {"categories": ["deposit", "vesicle"], "label_revision": 7, "score_calibration": [[0, 0], [1, 0.5]]}

@@ -73,6 +73,16 @@ def read(
         raise ImageError(f"truncated or damaged ({_words(cause)}).", name, "Export it again.") from cause
 
 
+def of_array(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The grey pixels ``[H,W]`` as which a file of ``pixels`` (``[H,W]``, or colours ``[H,W,C]``) is read."""
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.dtype == np.uint8 and pixels.shape[-1] >= 3:  # Pillow rounds in its own way
+        return np.asarray(Image.fromarray(pixels[..., :3]).convert("L"), dtype=np.uint8)
+    grey = tiff.luminance(pixels)
+    return np.asarray(np.round(grey) if pixels.dtype.kind in "ui" else grey, dtype=pixels.dtype)
+
+
 def to_grey8(pixels: NDArray[Any], low: float = 0.2, high: float = 99.8) -> NDArray[np.uint8]:
     """Grey of 8 bits ``[H,W]``: 8-bit pixels as they are, deeper ones stretched between two percentiles.
 

@@ -83,11 +83,15 @@ def grey(page: Any, name: str) -> NDArray[Any]:
     return _depth(plane, bits if samples.dtype.kind in "bu" else 32)
 
 
+def luminance(colours: NDArray[Any]) -> NDArray[Any]:
+    """Grey ``[...]`` of colours ``[..., C]`` (ITU-R BT.601); of one or two channels the first is grey."""
+    return colours[..., :3] @ _LUMA if colours.shape[-1] >= 3 else colours[..., 0]
+
+
 def _plane(samples: NDArray[Any], axes: str) -> NDArray[Any]:
     """One grey plane of a page with axes such as YX, YXS, SYX or ZYX."""
     if "S" in axes:
-        colours = np.moveaxis(samples, axes.index("S"), -1)
-        samples = colours[..., :3] @ _LUMA if colours.shape[-1] >= 3 else colours[..., 0]
+        samples = luminance(np.moveaxis(samples, axes.index("S"), -1))
     while samples.ndim > 2:
         samples = samples[0]
     return samples

@@ -24,26 +24,31 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
         # by name: this file runs inside a model, which carries these parts of the package
         self._engine = import_module("emclean.models.engine")
         self._readers = import_module("emclean.imaging.readers")
+        self._knots = import_module("emclean.models.knots")
         self._detector = self._engine.load(context.artifacts["weights"])
         self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
+        self._line = self._knots.knots_of(self._card)
 
     # no type hints: MLflow would read them as the signature of a table
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``."""
+        """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``, best first.
+
+        They are those of the served model: a score is a probability where the card holds a calibration.
+        """
         pictures = [self._grey(picture) for picture in _several(model_input)]
         return [self._answer(found) for found in self._engine.predict(self._detector, pictures)]
 
     def _grey(self, picture: Any) -> Any:
         if isinstance(picture, str | Path):
             picture = self._readers.read(str(picture)).pixels
-        pixels = np.asarray(picture)
-        pixels = pixels[..., :3].mean(axis=-1).astype(pixels.dtype) if pixels.ndim == 3 else pixels
-        return self._readers.to_grey8(pixels)
+        return self._readers.to_grey8(self._readers.of_array(np.asarray(picture)))
 
     def _answer(self, found: Any) -> dict[str, Any]:
+        found = found.take(np.argsort(-found.scores, kind="stable"))
         names = self._card.get("categories", [])
         words = [names[i] if i < len(names) else str(i) for i in found.categories.tolist()]
-        return {"boxes": found.boxes.tolist(), "categories": words, "scores": found.scores.tolist()}
+        scores = self._knots.calibrate(found.scores, self._line)
+        return {"boxes": found.boxes.tolist(), "categories": words, "scores": scores.tolist()}
 
 
 def _several(model_input: Any) -> list[Any]:
