@@ -155,7 +155,7 @@ def path_faults(values: Mapping[str, Any], here: Path, keys: Sequence[str] = PAT
     workspace, init = values.get("workspace") or "workspace", _look_up(values, "detector.init")
     faults = [_workspace_fault(workspace, here), _init_fault(init, here)]
     faults += [_tables_fault(values.get("tables"), here)]
-    faults += [_path_fault(key, _look_up(values, key), here) for key in keys]
+    faults += [_path_fault(key, path, here) for key in keys for path in _each(_look_up(values, key))]
     faults += [_local_fault(key, _look_up(values, key), here) for key in (TOKEN_FILE, DOCUMENTS)]
     return [fault for fault in faults if fault is not None]
 
@@ -183,6 +183,11 @@ def _tables_fault(value: Any, here: Path) -> str | None:
     if re.match(r"[\w+.-]{2,}:/", value):
         return f"tables: {value!r} is neither a folder nor a URI; a URI has two slashes (s3://bucket/folder)"
     return _relative_fault("tables", value, here)
+
+
+def _each(value: Any) -> list[Any]:
+    """The paths under a key that takes one or several."""
+    return value if isinstance(value, list) else [value]
 
 
 def _local_fault(key: str, value: Any, here: Path) -> str | None:

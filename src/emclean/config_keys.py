@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
 
 NoisePreset = Literal["expert_raters", "una", "crowd"]
 """The presets of planted crowd errors."""
@@ -22,9 +22,21 @@ PRETRAINED = "pretrained"
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys and numbers that are not finite."""
+    """A frozen part of the configuration that refuses unknown keys and numbers that are not finite.
+
+    Nor are ``true`` and ``false`` numbers, though Python counts them as 1 and 0.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_switch_as_number(cls, value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
+        found = checked(value)
+        pairs = zip(value, found, strict=True) if isinstance(found, tuple) else [(value, found)]
+        if any(isinstance(given, bool) and not isinstance(made, bool) for given, made in pairs):
+            raise ValueError("true and false are no numbers")
+        return found
 
 
 def plain_name(name: str | None) -> str | None:
@@ -35,11 +47,19 @@ def plain_name(name: str | None) -> str | None:
 
 
 class PoolData(Section):
-    """The images to clean: a folder (or URI) and their crowd labels (COCO JSON or CSV)."""
+    """The images to clean: a folder (or URI), and one or several files of crowd labels (COCO JSON or CSV)."""
 
     images: str | None = None
-    crowd: str | None = None
+    crowd: str | tuple[str, ...] | None = None
     labels: str | None = None
+
+    @field_validator("crowd", mode="before")
+    @classmethod
+    def _files(cls, given: Any) -> Any:
+        files = given if isinstance(given, list | tuple) else [given]
+        if given is not None and not (files and all(isinstance(file, str) for file in files)):
+            raise ValueError("expected the path of a label file, or a list of them")
+        return given
 
 
 class TestData(Section):

@@ -16,6 +16,7 @@ Every error names what was wrong, where, and what to do. All of them survive pic
 worker's error reaches the driver as what it was.
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -42,13 +43,18 @@ class EmcleanError(Exception):
         return type(self), (self.what, self.where, self.fix)
 
 
+def without_secrets(text: str) -> str:
+    """The text with ``***`` in place of the user name and password of every address in it."""
+    return re.sub(r"(?<=://)\S*@|[^\s'\"/@:]+:[^\s/@]+@", "***@", text)
+
+
 class ConfigError(EmcleanError):
-    """The configuration cannot be used; lists every fault at once."""
+    """The configuration cannot be used; lists every fault at once, none with a password in it."""
 
     exit_code = 2
 
     def __init__(self, faults: Sequence[str], where: str = "configuration") -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(without_secrets(fault) for fault in faults)
         lines = "".join(f"\n  - {fault}" for fault in self.faults)
         super().__init__(f"{len(self.faults)} fault(s) found:{lines}", where)
 

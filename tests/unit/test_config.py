@@ -286,6 +286,84 @@ def test_a_password_in_an_address_is_not_shown() -> None:
     assert "hidden" not in found
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "services.mlflow=[http://user:hid@den@host]",
+        "services.mlflow=[user:hidden@host]",
+        "services.mlflow={http://user:hidden@host: 1}",
+        'services.mlflow=[sqlite:///x, "http://user:hid\'den@host/a"]',
+        "services.mlflow='http://user:hidden@host",
+        "http://user:hidden@host",
+        "workspace=https://user:hidden@host/folder",
+        "services.poll_s=http://user:hidden@host",
+    ],
+)
+def test_no_fault_shows_a_password(override) -> None:
+    faults = faults_of(override)
+    assert len(faults) == 1
+    assert "hid" not in faults[0]
+    assert "***@host" in faults[0]
+
+
+def test_a_file_that_is_no_yaml_shows_no_password(tmp_path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("services: {mlflow: [http://user:hidden@host}\n")
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
+        load(file)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_true_and_false_are_no_numbers(value) -> None:
+    keys = [
+        "budget.rounds", "budget.minutes", "seed", "services.serve_port", "detector.lr", "cost.open_s",
+    ]  # fmt: skip
+    faults = faults_of(*(f"{key}={value}" for key in keys), f"detector.scales=[1, {value}]")
+    at_fault = {fault.partition(":")[0].removesuffix(".1") for fault in faults}
+    assert at_fault == {*keys, "detector.scales"}
+    assert f"budget.rounds: true and false are no numbers (got {value.capitalize()})" in faults
+
+
+def test_whole_numbers_and_switches_are_read_as_before() -> None:
+    config = load(
+        None, ["budget.rounds=1", "seed='7'", "serve=false", "detector.lr=2e-3", "budget.minutes=3"]
+    )
+    assert (config.budget.rounds, config.seed, config.serve) == (1, 7, False)
+    assert (config.detector.lr, config.budget.minutes) == (0.002, 3.0)
+    assert [fault.partition(":")[0] for fault in faults_of("budget.rounds=1.5", "seed=one")] == [
+        "seed", "budget.rounds",
+    ]  # fmt: skip
+
+
+def test_several_label_files_of_a_pool_are_a_list(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).touch()
+    given = ["data.pool.images=.", "expert.kind=label_studio"]
+    both = load(None, [*given, "data.pool.crowd=[a.csv, b.csv]"])
+    assert both.data.pool.crowd == ("a.csv", "b.csv")
+    assert load(None, [*given, "data.pool.crowd=a.csv"]).data.pool.crowd == "a.csv"
+    file = tmp_path / "job.yaml"
+    file.write_text("data: {pool: {images: ., crowd: [a.csv, b.csv]}}\nexpert: {kind: label_studio}\n")
+    assert load(file) == both
+    (found,) = faults_of(*given, "data.pool.crowd=[a.csv, c.csv, s3://b/d.csv]")
+    assert found == f"data.pool.crowd: {str(tmp_path / 'c.csv')!r} does not exist"
+    for bad in ("[]", "[5]", "5", "{a: b}"):
+        (found,) = faults_of(*given, f"data.pool.crowd={bad}")
+        assert found.startswith("data.pool.crowd: expected the path of a label file, or a list of them")
+    (found,) = faults_of(*given, "data.pool.crowd=[a.csv, '']")
+    assert found == "data.pool.crowd: empty; give a path, or leave it out"
+
+
+def test_a_relative_label_file_in_a_list_is_refused_in_an_uploaded_folder(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "working_dir_files" / "package"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    faults = faults_of(f"workspace={tmp_path}", f"data.pool.crowd=[{tmp_path}, a.csv]")
+    assert any(fault.startswith("data.pool.crowd: 'a.csv' is relative") for fault in faults)
+
+
 def test_a_label_studio_needs_its_token_file_and_its_folder(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").touch()

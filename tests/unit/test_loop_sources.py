@@ -89,6 +89,15 @@ def test_pool_and_test_share_a_folder(home, write):
     assert set(data.truth) == set(ids.values())
 
 
+def test_several_label_files_of_a_pool_add_up(home):
+    files = [write_csv(home / "ann.csv", NAMES[:6]), write_coco(home / "ben.json", NAMES[3:])]
+    data = loaded(home, files, write_csv(home / "truth.csv", NAMES))
+    labels = {record.name: data.pool.labels[record.image_id] for record in data.pool.records}
+    assert [len(labels[name]) for name in NAMES] == [1, 1, 1, 2, 2, 2, 1, 1, 1]
+    assert labels["p3.png"].annotators == ("ann", "ben")
+    assert [label_id.partition("/")[0] for label_id in labels["p3.png"].ids] == ["ann", "ben"]
+
+
 def test_an_empty_row_is_a_picture_without_objects(home):
     truth = write_csv(home / "truth.csv", NAMES[:3], empty=NAMES[3:5])
     found = ingest_truth(str(home / "images"), truth, home / "cache")

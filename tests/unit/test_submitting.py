@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +67,21 @@ def test_a_run_that_was_there_before_outlives_a_job_that_was_not_taken(place):
     assert emclean("submit", "run=r") == 4
     assert emclean("resume", "r") == 4
     assert (place.folder / "submitted.yaml").exists()
+
+
+def test_settings_that_may_hold_a_password_are_for_their_owner_alone(place):
+    place.folder.mkdir(parents=True)
+    kept = [place.folder / name for name in ("submitted.yaml", "configuration.yaml")]
+    for file in kept:
+        file.write_text("{}")
+        file.chmod(0o644)
+    assert emclean("submit", "run=r", "services.mlflow=http://me:hidden@host") == 0
+    for file in kept:
+        assert "hidden" in file.read_text()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert sorted(path.name for path in place.folder.iterdir()) == [
+        "configuration.yaml", "job.json", "submitted.yaml",
+    ]  # fmt: skip
 
 
 def test_a_killed_job_is_gone_on_with_by_name(place):

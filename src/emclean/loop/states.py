@@ -84,11 +84,17 @@ def save(state: RunState, file: Path) -> None:
     write_atomically(file, json.dumps(content, indent=1))
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Replace ``file`` in one step: a reader sees the old or the new content, never a part."""
+def write_atomically(file: Path, text: str, private: bool = False) -> None:
+    """Replace ``file`` in one step: a reader sees the old or the new content, never a part.
+
+    Nobody but its owner may read a ``private`` one, as may hold a password.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
+    temporary.unlink(missing_ok=True)  # what a killed process left may have other rights
+    mode = 0o600 if private else 0o666  # less the user's mask
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

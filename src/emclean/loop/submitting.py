@@ -25,11 +25,8 @@ Write = Callable[[str], None]
 
 def keep(folder: Path, pipeline: str, values: Mapping[str, Any]) -> None:
     """Keep what a run is submitted with, so that it can be submitted again from any folder."""
-    import yaml
-
-    folder.mkdir(parents=True, exist_ok=True)
     kept = {"pipeline": pipeline, "folder": str(Path.cwd()), "configuration": dict(values)}
-    (folder / SUBMITTED).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    _write_yaml(folder / SUBMITTED, kept)
 
 
 def refuse_twice(folder: Path) -> None:
@@ -83,9 +80,16 @@ def _entrypoint(folder: Path) -> str:
 
     kept = yaml.safe_load((folder / SUBMITTED).read_text(encoding="utf-8"))
     settings = folder / "configuration.yaml"
-    settings.write_text(yaml.safe_dump(kept["configuration"], sort_keys=False), encoding="utf-8")
+    _write_yaml(settings, kept["configuration"])
     script = session.code_root() / "pipelines" / f"{kept.get('pipeline', PIPELINES[0])}.py"
     return jobs.command([sys.executable, str(script), "--config", str(settings)], Path(kept["folder"]))
+
+
+def _write_yaml(file: Path, values: Mapping[str, Any]) -> None:
+    """Write settings for their owner alone: an address among them may hold a password."""
+    import yaml
+
+    write_atomically(file, yaml.safe_dump(values, sort_keys=False), private=True)
 
 
 def _go_on(folder: Path) -> str:
