@@ -64,8 +64,8 @@ def test_a_method_that_does_something_else_has_its_cells_run_again(tmp_path, mon
     assert digest_of(tmp_path, other) == others
 
 
-@pytest.mark.parametrize("recipe", ["RECIPE", "TRAINING"])
-def test_every_cell_is_run_again_where_training_or_measuring_changes(tmp_path, monkeypatch, recipe):
+@pytest.mark.parametrize("recipe", ["RECIPE", "TRAINING", "SEARCH"])
+def test_every_cell_is_run_again_where_training_searching_or_measuring_changes(tmp_path, monkeypatch, recipe):
     known = digest_of(tmp_path)
     monkeypatch.setattr(grid_cells, recipe, 99)
     assert digest_of(tmp_path) != known

@@ -11,6 +11,7 @@ from typing import Any
 from emclean.config import NoiseGrid
 from emclean.loop.states import write_atomically
 from emclean.models.spec import RECIPE as TRAINING
+from emclean.models.spec import SEARCH
 
 RECIPE = 1
 """Goes up when the same cell would come out differently, so that results on file are not used again."""
@@ -31,6 +32,8 @@ class Cell:
     def digest(self, given: Mapping[str, Any]) -> str:
         """By what the cell is known again: itself, all that decides its result, and the code's recipes."""
         facts = {**asdict(self), "given": dict(given), "recipe": RECIPE, "training": TRAINING}
+        if SEARCH > 1:  # cells of the first search were kept before it had a number
+            facts["search"] = SEARCH
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
