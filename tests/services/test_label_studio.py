@@ -271,6 +271,27 @@ def test_the_picture_is_served(service, client, label_studio, request):
         client.picture("/data/local-files/?d=../credentials.json")
 
 
+def test_a_server_that_sees_the_folder_elsewhere_serves_the_pictures(client, label_studio, tmp_path, request):
+    there = label_studio.server.document_root
+    here = tmp_path / "documents"
+    here.symlink_to(there)  # one folder with two names, as for a server in a container
+    title = f"emclean {request.node.name}"[:40]
+
+    def opened(name, server_root):
+        pictures = LocalPictures(here, name, lambda record: png(320, 240), server_root)
+        service = LabelStudioService(label_studio.url, label_studio.server.token(), pictures)
+        try:
+            service.ensure_project(f"{title} {name}", ["deposit"], "")
+        finally:
+            service.close()
+        return pictures
+
+    told = opened("told", str(there))
+    assert client.picture(told.publish(question("else/00aa/1").image)) == png(320, 240)
+    with pytest.raises(LabelServiceError, match="refused the call"):  # it knows no folder of that name
+        opened("untold", "")
+
+
 def test_access_tokens_are_renewed(label_studio):
     with LabelStudioClient(label_studio.url, label_studio.server.token()) as client:
         client.get("/api/projects")
