@@ -48,13 +48,13 @@ def use_amx(monkeypatch, there):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": there})
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_bfloat16_is_used_where_the_processor_gains_from_it(monkeypatch, there):
+@pytest.mark.parametrize(("there", "wide"), [(True, True), (True, False), (False, True)])
+def test_bfloat16_is_used_where_the_processor_gains_from_it(monkeypatch, there, wide):
     use_amx(monkeypatch, there)
-    with engine._autocast(torch.device("cpu")):
-        assert torch.is_autocast_enabled("cpu") is there
+    with engine._autocast(torch.device("cpu"), wide):
+        assert torch.is_autocast_enabled("cpu") is (there and wide)
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype is (torch.bfloat16 if there else torch.float32)
+    assert product.dtype is (torch.bfloat16 if there and wide else torch.float32)
 
 
 def test_training_in_bfloat16_is_near_training_in_float32(make_job, monkeypatch):

@@ -135,7 +135,7 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.lr * pace(state.step, schedule)
         self.model.train()
-        with _autocast(self.hooks.device):
+        with _autocast(self.hooks.device, self.job.spec.family == "compact" or schedule.crop >= 256):
             losses = self.model(images.to(self.hooks.device, memory_format=torch.channels_last), targets)
         loss: Tensor = torch.stack([value.float() for value in losses.values()]).sum()
         value = float(loss.detach())
@@ -292,11 +292,15 @@ def _optimiser(detector: Detector, schedule: Schedule) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where the hardware gains from it: CUDA, and processors with AMX."""
+def _autocast(device: torch.device, wide: bool) -> AbstractContextManager[Any]:
+    """bfloat16 where the hardware gains from it: CUDA, and processors with AMX.
+
+    Not on processors where the network's smallest maps are not ``wide``: of a convolution with stride on a
+    map of one pixel, torch 2.14 takes the gradient in bfloat16 from memory that nobody has written.
+    """
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", torch.bfloat16)
-    if device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False):
+    if device.type == "cpu" and wide and torch.cpu.get_capabilities().get("amx_bf16", False):
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
 
