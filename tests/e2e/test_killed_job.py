@@ -292,3 +292,15 @@ def test_a_job_that_does_not_wait_goes_on_when_people_have_answered(tmp_path, la
     assert last["rounds"][-1]["cost"]["images"] == len(tasks)
     lead = Tables(str(job.workspace / "tables")).read("answers")["lead_time_s"].to_pylist()
     assert last["rounds"][-1]["cost"]["minutes"] == pytest.approx(sum(lead) / 60)
+
+    tables = Tables(str(job.workspace / "tables"))
+    given = next(row for row in tables.read("answers").to_pylist() if row["boxes"])
+    key, image = given["key"], given["image_id"]
+    with LabelStudioClient(label_studio.url, read_token(label_studio.credentials)) as client:
+        client.patch(f"/api/annotations/{given['annotation_id']}/", {"result": []})
+    assert job.run() == 0, job.said()
+    assert "1 answer was given or changed since" in job.said()
+    assert len(label_view.current(tables.read("labels"), ["deposit"])[image]) == 0
+    rows = tables.read("tasks").sort_by("seq").to_pylist()
+    revisions = [row["revision"] for row in rows if row["key"] == key and row["state"] == "answered"]
+    assert len(revisions) == 2 == len(set(revisions))
