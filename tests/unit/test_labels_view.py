@@ -260,13 +260,3 @@ def test_a_correction_that_is_not_wanted_any_more_is_taken_back() -> None:
     (back,) = rows = corrected(view, crowd, round_=3)
     assert (back["event"], back["reason"]) == ("added", "an earlier correction is no longer safe")
     assert as_set(label_view.current(applied(table, rows), NAMES)["img"]) == as_set(crowd)
-
-
-def test_the_view_of_many_events_is_quick() -> None:
-    n = 40_000
-    boxes = np.tile([[0.0, 0.0, 5.0, 5.0]], (100, 1))
-    crowd = {f"{i:016x}": Labels(boxes, np.zeros(100)) for i in range(n // 100)}
-    table = events.crowd_events(crowd, NAMES, "run", AT)
-    began = datetime.now(UTC)
-    assert len(label_view.current(table, NAMES)) == n // 100
-    assert (datetime.now(UTC) - began).total_seconds() < 1.0, "a row must cost microseconds"
