@@ -11,7 +11,7 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,25 @@ def spoilt(part: Part, found: Sequence[Predictions], rates: NoiseRates, seed: in
     noisy = [plant(truth, width, height, rates, 1, rng) for truth, (width, height) in sizes]
     faults = tuple(planted_faults(n, t) for n, t in zip(noisy, part.truths, strict=True))
     return Case(evidence_of(part, found, [n.labels for n in noisy]), faults, part.truths, seed)
+
+
+def spoilt_by(
+    part: Part, found: Sequence[Predictions], rates: Sequence[NoiseRates], seed: int, named: bool
+) -> Case:
+    """The truth with errors of several annotators, each of whom labelled a share of the images, drawn anew.
+
+    ``named``: their names stand at the labels, so that the grader can tell them apart.
+    """
+    rng = np.random.default_rng(seed)
+    who = rng.permutation(np.arange(len(part.truths)) % len(rates))
+    rows = zip(part.truths, part.sizes, who, strict=True)
+    noisy = [plant(truth, width, height, rates[k], 1, rng) for truth, (width, height), k in rows]
+    faults = tuple(planted_faults(n, t) for n, t in zip(noisy, part.truths, strict=True))
+    labels = [
+        replace(n.labels, annotators=(f"annotator {k}",) * len(n.labels)) if named else n.labels
+        for n, k in zip(noisy, who, strict=True)
+    ]
+    return Case(evidence_of(part, found, labels), faults, part.truths, seed)
 
 
 def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:

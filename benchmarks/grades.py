@@ -30,7 +30,17 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.cases import NOISE, Cache, arguments, bccd_cases, data_folder, emps_cases, emps_seen, spoilt
+from benchmarks.cases import (
+    NOISE,
+    Cache,
+    arguments,
+    bccd_cases,
+    data_folder,
+    emps_cases,
+    emps_seen,
+    spoilt,
+    spoilt_by,
+)
 from benchmarks.judging import (
     ASKED,
     Corrections,
@@ -136,7 +146,9 @@ WAYS: Mapping[str, Teaching] = {
     },
 }
 """What is compared with the errors of ``crowd``; slips are those of ten images."""
-QUALITY = (0.5, 1.0, 1.5)
+QUALITY = (0.5, 1.5)
+ANNOTATORS = (0.3, 1.0, 1.7)
+"""How often each of three annotators errs, as a multiple of the errors of ``crowd``."""
 
 
 def scaled(rates: NoiseRates, factor: float) -> NoiseRates:
@@ -154,9 +166,19 @@ def scaled(rates: NoiseRates, factor: float) -> NoiseRates:
 def depends(data: Path, cache: Cache, seeds: Sequence[int]) -> dict[str, list[Measured]]:
     """Every way of teaching, and every quality of the crowd's labels."""
     emps, found = emps_seen(data, cache)
-    crowds = {f: [spoilt(emps, found, scaled(NOISE["crowd"], f), s) for s in seeds] for f in QUALITY}
-    rows = {name: measured(crowds[1.0], way, cache) for name, way in WAYS.items()}
-    return rows | {f"crowd's errors x {f:g}": measured(crowds[f], USUAL, cache) for f in QUALITY}
+    crowd = [spoilt(emps, found, NOISE["crowd"], seed) for seed in seeds]
+    rows = {name: measured(crowd, way, cache) for name, way in WAYS.items()}
+    for factor in QUALITY:
+        rates = scaled(NOISE["crowd"], factor)
+        worse = [spoilt(emps, found, rates, seed) for seed in seeds]
+        rows[f"crowd's errors x {factor:g}"] = measured(worse, USUAL, cache)
+    several = [scaled(NOISE["crowd"], factor) for factor in ANNOTATORS]
+    for named, words in ((False, "names not known"), (True, "told apart")):
+        cases = [spoilt_by(emps, found, several, seed, named) for seed in seeds]
+        for n in (20, MOST):
+            way = replace(USUAL, images=n)
+            rows[f"three annotators, {words}, {n} images"] = measured(cases, way, cache)
+    return rows
 
 
 def show_depends(rows: Mapping[str, Sequence[Measured]]) -> None:

@@ -6,7 +6,7 @@ what was planted, or a trusted labelling.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from emclean.science.correction import LIKELY, acted, correct
 from emclean.science.evaluation import label_quality
 from emclean.science.expert import Slips, answer
 from emclean.science.finding import Faults
-from emclean.science.grading import grade
+from emclean.science.grading import grade, with_habits
 from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
 from emclean.types import GRADES, Bools, Floats, Ints, Labels, Verdicts
 
@@ -145,6 +145,8 @@ class Measured:
 
 def measure(case: Case, way: Teaching) -> dict[str, Any]:
     """Teach, grade and correct; as JSON."""
+    told = with_habits(dict(enumerate(case.evidences)), way.images)
+    case = replace(case, evidences=tuple(told.values()))
     grader = taught(case, way)
     rest = sorted(set(range(len(case.truths))) - set(case.drawn(way.outside)))
     verdicts = {i: grade(case.evidences[i], grader) for i in rest}
@@ -165,7 +167,8 @@ def measured(cases: Sequence[Case], way: Teaching, cache: Cache) -> list[Measure
     for case in cases:
         content = digest_of_arrays(*(e.labels for e in case.evidences), *case.truths)
         seen = digest_of_arrays(*(e.reference for e in case.evidences))
-        key = ["grades", asdict(way), content, seen, case.seed, *CODE]
+        told_apart = sorted({name for e in case.evidences for name in e.labels.annotators})
+        key = ["grades", asdict(way), content, seen, told_apart, case.seed, *CODE]
         rows.append(Measured.of(cache.get(key, partial(measure, case, way))))
     return rows
 

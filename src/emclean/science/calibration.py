@@ -125,8 +125,14 @@ class _Table(NamedTuple):
 
     def but(self, fold: int) -> "_Table":
         """The rows of the other folds."""
-        rest = self.fold != fold
-        return _Table(self.rows[rest], self.classes[rest], self.fold[rest], self.weight[rest])
+        return self._only(self.fold != fold)
+
+    def none(self) -> "_Table":
+        """No rows, as wide as these."""
+        return self._only(np.zeros(len(self.fold), np.bool_))
+
+    def _only(self, mine: Bools) -> "_Table":
+        return _Table(self.rows[mine], self.classes[mine], self.fold[mine], self.weight[mine])
 
 
 def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels: bool) -> _Table:
@@ -134,13 +140,13 @@ def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels
     rows = [i.found.labels if labels else i.found.candidates for i in images]
     classes = [i.known.grade if labels else i.missed.astype(np.int64) for i in images]
     fold = np.repeat(np.array(folds, dtype=np.int64), [len(r) for r in rows])
-    width = len(LABEL_FEATURES) if labels else len(CANDIDATE_FEATURES)
-    every = np.concatenate([np.zeros((0, width)), *rows])
-    return _Table(every, np.concatenate([np.zeros(0, np.int64), *classes]), fold, np.full(len(fold), weight))
+    return _Table(np.concatenate(rows), np.concatenate(classes), fold, np.full(len(fold), weight))
 
 
-def _bounds(table: _Table) -> Bounds:
-    return Bounds(table.rows.min(axis=0), table.rows.max(axis=0))
+def _bounds(table: _Table, n: int) -> Bounds:
+    """Of the columns that every grader has: annotators' habits are of the whole pool, and never new."""
+    own = table.rows[:, : len(LABEL_FEATURES if n == len(GRADES) else CANDIDATE_FEATURES)]
+    return Bounds(own.min(axis=0), own.max(axis=0))
 
 
 def _joined(one: _Table, other: _Table) -> _Table:
@@ -198,9 +204,9 @@ def _learn(real: _Table, more: _Table, n: int, seed: int) -> tuple[Blend | None,
     held_out = tempered(linear, forest, share, heat, (prior, trust))
     for fold in np.unique(real.fold):
         out = real.fold == fold
-        held_out[out] = _bounds(real.but(fold)).shy(held_out[out], real.rows[out], prior)
+        held_out[out] = _bounds(real.but(fold), n).shy(held_out[out], real.rows[out], prior)
     models = _both(_joined(real, more), n, seed)
-    return Blend(*models, share, heat, prior, trust, _bounds(real)), held_out
+    return Blend(*models, share, heat, prior, trust, _bounds(real, n)), held_out
 
 
 def _held_out_verdicts(images: Sequence[_Image], posterior: Floats, missed: Floats) -> tuple[Verdicts, ...]:
@@ -277,8 +283,9 @@ def fit(
     share = 1 / max(copies, 1)  # all copies together count as much as the real rows
 
     def learned(labels: bool) -> tuple[Blend | None, Floats]:
-        extra = _table(more, folds * copies, share, labels)
-        return _learn(_table(images, folds, 1.0, labels), extra, len(GRADES) if labels else 2, seed)
+        real = _table(images, folds, 1.0, labels)
+        extra = _table(more, folds * copies, share, labels) if more else real.none()
+        return _learn(real, extra, len(GRADES) if labels else 2, seed)
 
     (judge, posterior), (finder, missed) = learned(labels=True), learned(labels=False)
     ruled = Rules().label_posterior(_table(images, folds, 1.0, True).rows)

@@ -109,7 +109,7 @@ def _packed(trees: list[Any], present: Ints, n_classes: int) -> Forest:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """What was seen: values of every column from ``low [D]`` to ``high [D]``.
+    """What was seen: values of the first columns, those of pictures, from ``low [D]`` to ``high [D]``.
 
     Trees do not extrapolate: outside, what they say is as sure as ever but no longer founded. Pictures unlike
     any that were learnt from err as a whole, with hundreds of instances.
@@ -120,7 +120,8 @@ class Bounds:
 
     def shy(self, probabilities: Floats, rows: Floats, prior: Floats) -> Floats:
         """The ``probabilities [N,C]``, drawn half way to the ``prior`` for rows outside in any column."""
-        outside = ((rows < self.low) | (rows > self.high)).any(axis=1, keepdims=True)
+        own = rows[:, : len(self.low)]
+        outside = ((own < self.low) | (own > self.high)).any(axis=1, keepdims=True)
         return np.where(outside, 0.5 * (probabilities + prior), probabilities)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from emclean.loop.grid.bench import FOLDS, Case, Recipe
 from emclean.science import calibration, consensus, correction
-from emclean.science.grading import Evidence, grade
+from emclean.science.grading import Evidence, grade, with_habits
 from emclean.science.rivals import oa_mil, paper
 from emclean.types import Labels, Predictions, Target
 
@@ -77,17 +77,20 @@ def _evidence(case: Case) -> dict[str, Evidence]:
     targets = {i: consensus.agreement_target(case.noisy[i], cleaning[i]) for i in ids}
     agreed = case.cross_fit({**targets, **plainly(case.expert).targets}, halves, "consensus")
     sizes = {record.image_id: (record.width, record.height) for record in case.bench.train.records}
-    return {
-        i: Evidence(
-            case.noisy[i],
-            cleaning[i],
-            agreed[i],
-            crowd[i],
-            *sizes[i],
-            picture=partial(case.bench.train.picture, i),
-        )
-        for i in ids
-    }
+    return with_habits(
+        {
+            i: Evidence(
+                case.noisy[i],
+                cleaning[i],
+                agreed[i],
+                crowd[i],
+                *sizes[i],
+                picture=partial(case.bench.train.picture, i),
+            )
+            for i in ids
+        },
+        len(case.expert),
+    )
 
 
 def _cleaning(case: Case, ids: list[str]) -> dict[str, Predictions]:

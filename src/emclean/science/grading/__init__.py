@@ -3,6 +3,7 @@
 from emclean.science.grading.evidence import Evidence
 from emclean.science.grading.features import Features, features
 from emclean.science.grading.grade import Grader, grade
+from emclean.science.grading.habits import with_habits
 from emclean.science.grading.images import ImageScore, expected_minutes, image_score, shown
 from emclean.science.grading.rules import Rules
 
@@ -17,4 +18,5 @@ __all__ = [
     "grade",
     "image_score",
     "shown",
+    "with_habits",
 ]

@@ -1,12 +1,25 @@
 """What is known of one image when its labels are graded."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emclean.types import Labels, Predictions
+
+
+class Habit(NamedTuple):
+    """How an annotator differs from the mean of all, by what models see of their labels over the whole pool.
+
+    ``overlap`` and ``support`` of a label by the models (more: they draw better), and ``unseen``: the log of
+    the objects that the models see for each label of an image (more: they overlook more).
+    """
+
+    overlap: float
+    support: float
+    unseen: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +30,8 @@ class Evidence:
     trained on what experts confirmed, ``consensus`` of the one trained on what both agree on; the last two
     are None while they do not exist. Predictions with a score of at least ``confident`` can propose
     objects that no label shows. ``picture`` brings the uint8 grey levels ``[H,W]``; without it nothing is
-    said of how instances look. ``names`` are what reasons call the categories.
+    said of how instances look. ``names`` are what reasons call the categories. ``habits`` are those of the
+    annotators by name, the same for every image of a pool; empty where annotators are not told apart.
     """
 
     labels: Labels
@@ -29,6 +43,7 @@ class Evidence:
     confident: float = 0.2
     picture: Callable[[], NDArray[np.uint8]] | None = None
     names: Sequence[str] = ()
+    habits: Mapping[str, Habit] = field(default_factory=dict)
 
     @property
     def reference(self) -> Predictions:

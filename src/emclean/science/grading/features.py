@@ -12,6 +12,7 @@ import numpy as np
 from emclean.boxes import area, assign, centre, intersection, iou, nms
 from emclean.science.grading.appearance import CANDIDATE_LOOKS, LABEL_LOOKS, looks
 from emclean.science.grading.evidence import Evidence
+from emclean.science.grading.habits import candidate_habits, label_habits
 from emclean.types import Bools, Floats, Ints, Labels, Predictions
 
 _MODELS = ("cleaning", "consensus", "crowd")
@@ -24,7 +25,7 @@ LABEL_FEATURES = (
     *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
     *LABEL_LOOKS,
 )
-"""The columns of ``Features.labels``."""
+"""The columns of ``Features.labels``; where annotators are told apart, those of ``habits`` follow."""
 
 CANDIDATE_FEATURES = (
     *("score", "consensus_support", "crowd_support", "other_support", "models_agree"),
@@ -32,14 +33,15 @@ CANDIDATE_FEATURES = (
     *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
     *CANDIDATE_LOOKS,
 )
-"""The columns of ``Features.candidates``."""
+"""The columns of ``Features.candidates``; where annotators are told apart, those of ``habits`` follow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """One image's labels (N) and candidates for missed objects (M), as numbers and as geometry.
 
-    ``labels [N, len(LABEL_FEATURES)]``, ``candidates [M, len(CANDIDATE_FEATURES)]``; ``matched [N]`` the
+    ``labels [N, len(LABEL_FEATURES)]``, ``candidates [M, len(CANDIDATE_FEATURES)]`` (three columns more where
+    annotators are told apart); ``matched [N]`` the
     reference prediction of each label or -1; ``proposed [M]`` the reference prediction of each candidate;
     ``moved [N,4]`` where the models see the label's object; ``category [N]`` the other category that
     speaks most for it (its own without one);
@@ -351,6 +353,14 @@ def _candidate_rows(evidence: Evidence, sure: Predictions, proposed: Ints, image
     return np.stack(columns, axis=1).reshape(len(found), len(columns))
 
 
+def _habit_columns(evidence: Evidence, n_candidates: int) -> tuple[Floats, Floats]:
+    """What is known of who drew the labels ``[N,3]`` and labelled the image ``[M,3]``; else no columns."""
+    if not evidence.habits:
+        return np.zeros((len(evidence.labels), 0)), np.zeros((n_candidates, 0))
+    labels, known = evidence.labels, evidence.habits
+    return label_habits(labels, known), candidate_habits(labels, known, n_candidates)
+
+
 def features(evidence: Evidence) -> Features:
     """Relate an image's labels to what every model predicts."""
     labels, reference = evidence.labels, evidence.reference
@@ -370,9 +380,10 @@ def features(evidence: Evidence) -> Features:
     candidates = _candidate_rows(evidence, sure, proposed, _image_level(rows, sure))
     picture = evidence.picture() if evidence.picture is not None else None
     shown, proposal = looks(picture, labels.boxes, moved, reference.boxes[proposed])
+    habits = _habit_columns(evidence, len(proposed))
     return Features(
-        labels=np.concatenate([rows, shown], axis=1),
-        candidates=np.concatenate([candidates, proposal], axis=1),
+        labels=np.concatenate([rows, shown, habits[0]], axis=1),
+        candidates=np.concatenate([candidates, proposal, habits[1]], axis=1),
         matched=matched,
         proposed=proposed,
         moved=moved,
