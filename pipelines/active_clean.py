@@ -42,6 +42,8 @@ def run(config: ActiveClean) -> Path:
         entry.stop_on_sigterm()
         outcome = run_job(job)
     console.say(f"{outcome.status}; report: {outcome.summary.with_name('report.html')}")
+    if outcome.status == "waiting":
+        console.say(f"when the questions are answered: emclean resume {config.run_name()}")
     summary = json.loads(outcome.summary.read_text(encoding="utf-8"))
     print(rounds_table(summary))
     print(next_steps(summary, export_command(config, config.run_name())))

@@ -5,8 +5,10 @@ import pytest
 from loop_jobs import small_job
 
 from emclean.loop import publishing, steps
+from emclean.loop.estimating import _entry
 from emclean.loop.publishing import unseen
 from emclean.loop.states import RunState
+from emclean.science.evaluation import Interval
 from emclean.types import Labels, Predictions
 
 ONE = Labels(np.array([[1.0, 1.0, 5.0, 5.0]]), np.zeros(1, np.int64))
@@ -84,3 +86,10 @@ def test_only_a_model_that_is_worse_beyond_noise_is_turned_down(job, name, passe
     assert (registry.champion(), registry.alias("previous")) == (("2", "1") if passes else ("1", None))
     assert job.served == [("2", name) if passes else ("1", "old")]  # the champion, whoever it is
     assert job.made.parts.tables.read("rounds")["model_version"].to_pylist() == ["2"]
+
+
+def test_one_image_has_no_interval():
+    found = Interval(0.9, 0.8, 1.0)
+    assert _entry(found, 1) == {"value": 0.9, "low": None, "high": None, "images": 1}
+    assert _entry(found, 2) == {"value": 0.9, "low": 0.8, "high": 1.0, "images": 2}
+    assert _entry(found, 0) == {"value": None, "low": None, "high": None, "images": 0}

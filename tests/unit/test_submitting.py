@@ -179,7 +179,8 @@ def test_status_says_where_answers_are_waited_for_and_how_many_are_in(place, cap
     words = "r waits for answers at http://ls/projects/1: 3 of 4 answered, 1 skipped"
     assert capsys.readouterr().out.splitlines()[-1] == words
     emclean("status")
-    assert capsys.readouterr().out.splitlines()[-1] == f"{words} when the job last looked"
+    looked = f"{words} when the job last looked (emclean resume r looks again)"
+    assert capsys.readouterr().out.splitlines()[-1] == looked
 
 
 def test_what_an_earlier_round_waited_for_is_not_told(tmp_path):

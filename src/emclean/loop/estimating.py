@@ -47,7 +47,9 @@ def _ap50(job: Job, round_: int, weights: str, truth: Mapping[str, Labels]) -> d
 
 
 def _entry(found: evaluation.Interval, images: int) -> dict[str, Any]:
-    """Unknown numbers are null."""
-    values = {"value": found.value, "low": found.low, "high": found.high}
+    """Unknown numbers are null; one image says nothing of how images differ, and so has no interval."""
+    nan = float("nan")
+    low, high = (found.low, found.high) if images > 1 else (nan, nan)
+    values = {"value": found.value, "low": low, "high": high}
     known = {name: None if value != value or not images else float(value) for name, value in values.items()}
     return {**known, "images": images}

@@ -52,7 +52,7 @@ def remarks(folder: Path) -> list[str]:
         return []
     if waits.get("round") != state.get("round"):
         return [f"{folder.name} waits for answers"]
-    when = "" if how == "running" else " when the job last looked"
+    when = "" if how == "running" else f" when the job last looked (emclean resume {folder.name} looks again)"
     return [f"{folder.name} waits for answers at {waits['project']}: {waits['words']}{when}"]
 
 

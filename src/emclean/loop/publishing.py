@@ -14,6 +14,7 @@ from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
 from emclean.loop.spending import full_minutes, skipped_until, spent_until
 from emclean.loop.states import RunState
+from emclean.report.text import plural
 from emclean.science import evaluation, scores
 from emclean.types import Cost, Labels, Predictions
 
@@ -106,7 +107,8 @@ def gate(job: Job, state: RunState, weights: str) -> tuple[bool, str]:
     ]
     difference = evaluation.bootstrap(both[0], both[1], job.rng("gate", state.round)).difference
     words = (
-        f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(names)} images"
+        f"AP50 {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] "
+        f"on {plural(len(names), 'image')}"
     )
     return evaluation.not_worse(difference), f"{words} against version {champion}{known}"
 

@@ -118,7 +118,8 @@ def _has_sides(header: list[str], where: str) -> bool:
             return columns == SIDES
     missing = [name for name in ("image", *CORNERS, "category") if name not in header]
     what = f"not COCO JSON, and as CSV its first line lacks the column(s) {', '.join(missing)}."
-    raise LabelError(what, where, "Write a header with image,x1,y1,x2,y2,category.")
+    fix = "Write a header with image, category and either x1, y1, x2, y2 or x, y, width, height."
+    raise LabelError(what, where, fix)
 
 
 def _rows(
