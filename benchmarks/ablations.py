@@ -42,13 +42,14 @@ import numpy as np
 import torch
 
 from benchmarks import cases, oracles
+from benchmarks.cases import spread
 from benchmarks.sets import BCCD_TEST, json_of, parts
 from emclean.loop.grid.bench import Bench, Case, Part, Recipe
 from emclean.loop.grid.cells import Cell
 from emclean.loop.grid.methods import METHODS, Taught
 from emclean.models.spec import PRETRAINED, DetectorSpec, Schedule
 from emclean.science.evaluation import detection, label_quality
-from emclean.types import Floats, ImageRecord, Labels, Target
+from emclean.types import ImageRecord, Labels, Target
 
 SCALES = {"emps": (0.5, 1.0), "bccd": (0.5,)}
 HELD = 0.25
@@ -222,12 +223,6 @@ def table(name: str, ways: Sequence[str], runs: Sequence[dict[str, Any]]) -> Ite
         columns = [spread(values[:, 0]), "" if base is None else f"{(values[:, 0] - base).mean():+.3f}"]
         columns += [spread(values[:, 1 + c]) for c in range(len(single))]
         yield "| " + " | ".join([way, *columns]) + " |"
-
-
-def spread(values: Floats) -> str:
-    """Mean, and standard deviation where there is one."""
-    deviation = f" ({values.std(ddof=1):.3f})" if len(values) > 1 else ""
-    return f"{values.mean():.3f}{deviation}"
 
 
 def main() -> int:

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import cases
+from benchmarks.cases import spread
 from emclean.audit.checks import average_precision
-from emclean.boxes import from_xywh, match
+from emclean.boxes import from_xywh, match, to_xywh
 from emclean.science.evaluation import label_quality
 from emclean.science.truth import true_grades
 from emclean.types import Labels, Predictions
@@ -62,9 +63,9 @@ def write_results(files: Files, names: Sequence[str], found: Sequence[Prediction
     ids = {image["file_name"]: image["id"] for image in coco["images"]}
     categories = [c["id"] for c in sorted(coco["categories"], key=lambda c: c["name"])]
     rows = [
-        {"image_id": ids[name], "category_id": categories[c], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": s}
+        {"image_id": ids[name], "category_id": categories[c], "bbox": box, "score": s}
         for name, p in zip(names, found, strict=True)
-        for (x1, y1, x2, y2), c, s in zip(p.boxes.tolist(), p.categories, p.scores.tolist(), strict=True)
+        for box, c, s in zip(to_xywh(p.boxes).tolist(), p.categories, p.scores.tolist(), strict=True)
     ]
     files.results.write_text(json.dumps(rows))
 
@@ -175,12 +176,6 @@ def line(what: str, runs: Sequence[Judged]) -> str:
         f"{real} of {added} ({real / added:.2f})" if added else "–",
     )
     return f"| {what} | " + " | ".join(columns) + " |"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, and standard deviation of several."""
-    deviation = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{deviation}"
 
 
 def main() -> int:

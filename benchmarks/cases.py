@@ -26,8 +26,8 @@ from emclean.models.predict import predict
 from emclean.models.spec import SHIPPED
 from emclean.science.finding import Faults, planted_faults, true_faults
 from emclean.science.grading import Evidence
-from emclean.science.noise import PRESETS, NoiseRates, plant
-from emclean.types import Labels, Predictions, Target
+from emclean.science.noise import PRESETS, NoiseRates, Planted, plant
+from emclean.types import Floats, Labels, Predictions, Target
 
 EXPERT = (5, 20)
 NOISE = {
@@ -120,6 +120,12 @@ def data_folder() -> Path:
         print("EMCLEAN_DATA is not set: name the folder with emps and bccd", file=sys.stderr)
         raise SystemExit(3)
     return Path(named)
+
+
+def spread(values: Sequence[float] | Floats) -> str:
+    """Mean, and standard deviation where there are several."""
+    deviation = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{deviation}"
 
 
 def digest_of(*paths: Path) -> str:
@@ -227,6 +233,11 @@ def spoilt(part: Part, found: Sequence[Predictions], rates: NoiseRates, seed: in
     rng = np.random.default_rng(seed)
     sizes = zip(part.truths, part.sizes, strict=True)
     noisy = [plant(truth, width, height, rates, 1, rng) for truth, (width, height) in sizes]
+    return noisy_case(part, found, noisy, seed)
+
+
+def noisy_case(part: Part, found: Sequence[Predictions], noisy: Sequence[Planted], seed: int) -> Case:
+    """The labels of every picture as they were planted, with what their ledgers say is wrong."""
     faults = tuple(planted_faults(n, t) for n, t in zip(noisy, part.truths, strict=True))
     return Case(evidence_of(part, found, [n.labels for n in noisy]), faults, part.truths, seed)
 
@@ -242,12 +253,15 @@ def spoilt_by(
     who = rng.permutation(np.arange(len(part.truths)) % len(rates))
     rows = zip(part.truths, part.sizes, who, strict=True)
     noisy = [plant(truth, width, height, rates[k], 1, rng) for truth, (width, height), k in rows]
-    faults = tuple(planted_faults(n, t) for n, t in zip(noisy, part.truths, strict=True))
-    labels = [
-        replace(n.labels, annotators=(f"annotator {k}",) * len(n.labels)) if named else n.labels
-        for n, k in zip(noisy, who, strict=True)
-    ]
-    return Case(evidence_of(part, found, labels), faults, part.truths, seed)
+    if named:
+        noisy = [signed(n, f"annotator {k}") for n, k in zip(noisy, who, strict=True)]
+    return noisy_case(part, found, noisy, seed)
+
+
+def signed(planted: Planted, name: str) -> Planted:
+    """The same with an annotator's name at every label."""
+    labels = replace(planted.labels, annotators=(name,) * len(planted.labels))
+    return replace(planted, labels=labels)
 
 
 def real(part: Part, found: Sequence[Predictions], seed: int) -> Case:

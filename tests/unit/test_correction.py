@@ -135,6 +135,7 @@ def test_the_changes_tell_the_whole_story(seed: int, limit: float) -> None:
     said, limits = grade(case.evidence), dict.fromkeys(NOISE_KINDS, limit)
     done = correct(before, said, limits)
     assert acted(before, said, limits).sum() == len({c.parent or c.label_id for c in done.changes})
+    np.testing.assert_array_equal(done.acted, acted(before, said, limits))
     boxes = {
         i: (b, int(c)) for i, b, c in zip(before.ids, before.boxes.tolist(), before.categories, strict=True)
     }

@@ -17,6 +17,7 @@ from emclean.stores.tables import Tables
 from emclean.types import GRADES, Labels, Predictions, SetAside, Target, Verdicts
 
 IDS = ("a", "b", "c", "d", "e")
+UNSAID = np.zeros(0, np.bool_)  # which verdicts were acted on, where nobody asks
 
 
 @pytest.fixture
@@ -143,8 +144,8 @@ def test_corrections_stand_and_are_counted_by_grade(job):
     seen = Change("added", "added-0", BOX, 1, "seen by both")
     new = Labels([BOX, BOX], [0, 1], ("crowd-b", "added-0"))
     fixed = {
-        "a": Corrected(Labels.empty(), (gone,), Target.of(Labels.empty())),
-        "b": Corrected(new, (seen,), Target.of(new)),
+        "a": Corrected(Labels.empty(), (gone,), Target.of(Labels.empty()), UNSAID),
+        "b": Corrected(new, (seen,), Target.of(new), UNSAID),
     }
     facts = recording.record_corrections(job, 0, judged(job, verdicts), fixed)
     standing = standing_labels(job)
@@ -158,7 +159,7 @@ def test_corrections_stand_and_are_counted_by_grade(job):
 def test_only_what_was_corrected_counts_as_right(job):
     verdicts = {i: said("shifted") for i in ("a", "b")}  # well placed, but as it was
     found = replace(judged(job, verdicts), limits={"shifted": 0.7, "spurious": 0.7})
-    unchanged = Corrected(job.data.pool.labels["a"], (), Target.of(Labels.empty()))
+    unchanged = Corrected(job.data.pool.labels["a"], (), Target.of(Labels.empty()), UNSAID)
     assert recording.right_corrections(job, found, dict.fromkeys(verdicts, unchanged)) == {}
     found.verdicts["a"] = replace(found.verdicts["a"], box=np.array([BOX]) + 1)
     assert recording.right_corrections(job, found, dict.fromkeys(verdicts, unchanged)) == {"shifted": 1}
@@ -169,7 +170,7 @@ def test_the_word_beside_a_correction_is_the_kind_of_error_not_its_reason(job, m
     monkeypatch.setattr(recording, "_draw", lambda job, round_, sort, i, layers: drawn.append(layers) or i)
     gone = Change("deleted", "crowd-a", BOX, 0, "no model sees an object here (0.98)")
     seen = Change("added", "added-0", BOX, 1, "seen by both")
-    fixed = {"a": Corrected(Labels.empty(), (gone, seen), Target.of(Labels.empty()))}
+    fixed = {"a": Corrected(Labels.empty(), (gone, seen), Target.of(Labels.empty()), UNSAID)}
     monkeypatch.setattr(recording, "correct", lambda job, judged: fixed)
     found = judged(job, {"a": said("spurious", "missed")})
     found.evidence["a"].reference = Predictions.empty()

@@ -19,7 +19,7 @@ from emclean.audit.sources import Aside, Case, Sources
 from emclean.audit.summary import ImageRow, Summary, write_summary
 from emclean.audit.tables import Ranked, Top, open_text, writer
 from emclean.errors import DataError
-from emclean.science.correction import acted, correct
+from emclean.science.correction import correct
 from emclean.stores.formats.coco import Key
 from emclean.types import GRADES, NOISE_KINDS, Verdicts
 
@@ -210,16 +210,14 @@ class _Audit:
                 self._checker.add(case, verdicts, truth, np.zeros(len(verdicts), np.bool_))
                 self._checker.compare("before", case.labels, truth)
             return
-        limits = by.limits if by.calibrated else {}
-        done = acted(case.labels, verdicts, limits)
         worded = Verdicts(**{**vars(verdicts), "reason": tuple(f.reason for f in found)})
-        corrected = correct(case.labels, worded, limits)
+        corrected = correct(case.labels, worded, by.limits if by.calibrated else {})
         if truth is None:
             self._corrector.changed(case, corrected.changes)
-            self._applied.update(GRADES[k] for k in verdicts.grade[done])
+            self._applied.update(GRADES[k] for k in verdicts.grade[corrected.acted])
             return
         self._corrector.true(case, truth)
-        self._checker.add(case, verdicts, truth, done)
+        self._checker.add(case, verdicts, truth, corrected.acted)
         self._checker.compare("before", case.labels, truth)
         self._checker.compare("after", corrected.labels, truth)
 

@@ -48,8 +48,13 @@ def _ap50(job: Job, round_: int, weights: str, truth: Mapping[str, Labels]) -> d
 
 def _entry(found: evaluation.Interval, images: int) -> dict[str, Any]:
     """Unknown numbers are null; one image says nothing of how images differ, and so has no interval."""
-    nan = float("nan")
-    low, high = (found.low, found.high) if images > 1 else (nan, nan)
-    values = {"value": found.value, "low": low, "high": high}
-    known = {name: None if value != value or not images else float(value) for name, value in values.items()}
-    return {**known, "images": images}
+    return {
+        "value": _known(found.value, images > 0),
+        "low": _known(found.low, images > 1),
+        "high": _known(found.high, images > 1),
+        "images": images,
+    }
+
+
+def _known(value: float, enough: bool) -> float | None:
+    return float(value) if enough and value == value else None

@@ -37,11 +37,15 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """The labels after correction, the changes that led there, and the target to train on."""
+    """The labels after correction, the changes that led there, and the target to train on.
+
+    ``acted [K]``: which verdicts changed anything, as ``acted`` says.
+    """
 
     labels: Labels
     changes: tuple[Change, ...]
     target: Target
+    acted: Bools
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,7 @@ def safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
 def acted(labels: Labels, verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:
     """Which verdicts ``[K]`` change anything: all that are safe, but for those with no other box or category
     and no parts to split into, and for the last label of an object that is called a copy."""
-    plan, n = _plan(labels, verdicts, safe(verdicts, limits)), len(labels)
-    done = np.zeros(len(verdicts), dtype=np.bool_)
-    done[:n] = plan.moved | plan.relabelled | plan.deleted
-    done[plan.added] = True
-    return done
+    return _done(_plan(labels, verdicts, safe(verdicts, limits)), len(verdicts))
 
 
 def _new_id(verdict: int, part: int, verdicts: Verdicts, labels: Labels) -> str:
@@ -132,6 +132,14 @@ def _plan(labels: Labels, verdicts: Verdicts, safe: Bools) -> _Plan:
     moved = act & (grade == _INDEX["shifted"]) & (verdicts.box[:n] != labels.boxes).any(axis=1)
     called = act & (grade == _INDEX["mislabelled"]) & (verdicts.category[:n] != labels.categories)
     return _Plan(moved, called, gone, np.flatnonzero(split), n + np.flatnonzero(safe[n:]))
+
+
+def _done(plan: _Plan, n_verdicts: int) -> Bools:
+    """Which verdicts ``[K]`` a plan acts on."""
+    done = np.zeros(n_verdicts, dtype=np.bool_)
+    done[: len(plan.moved)] = plan.moved | plan.relabelled | plan.deleted
+    done[plan.added] = True
+    return done
 
 
 def _edits(labels: Labels, verdicts: Verdicts, plan: _Plan) -> list[Change]:
@@ -196,7 +204,8 @@ def correct(
         (*(labels.annotators[i] for i in keep), *("" for _ in added)),
     )
     target = _target(result, verdicts, plan, (keep, chances), rule)
-    return Corrected(result, (*_edits(labels, verdicts, plan), *added), target)
+    changes = (*_edits(labels, verdicts, plan), *added)
+    return Corrected(result, changes, target, _done(plan, len(verdicts)))
 
 
 def _target(

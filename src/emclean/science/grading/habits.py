@@ -68,10 +68,16 @@ def with_habits(evidence: Mapping[Key, Evidence], n_expert: int) -> dict[Key, Ev
     What a habit means is learnt from the expert's images: with fewer than ``_TAUGHT`` of the ``n_expert``
     for each annotator the grader learns single images by heart instead, and is better off without.
     """
-    known = habits(evidence.values())
-    if n_expert < _TAUGHT * len(known):
+    names = {name for one in evidence.values() for name in _named(one.labels)}
+    if len(names) < 2 or n_expert < _TAUGHT * len(names):
         return dict(evidence)
-    return {name: replace(one, habits=known) for name, one in evidence.items()}
+    known = habits(evidence.values())
+    return {key: replace(one, habits=known) for key, one in evidence.items()}
+
+
+def _named(labels: Labels) -> list[str]:
+    """Those who drew the labels, as far as they are known."""
+    return sorted(set(labels.annotators) - {""})
 
 
 def _of_image(evidence: Evidence) -> dict[str, _Seen]:
@@ -80,9 +86,9 @@ def _of_image(evidence: Evidence) -> dict[str, _Seen]:
     agreed = _agreed(labels, sure)
     sight = float(np.log((sure.scores.sum() + 1.0) / (len(labels) + 1.0)))
     who = np.array(labels.annotators, dtype=np.str_)
-    names = sorted(set(labels.annotators) - {""})
     return {
-        name: _Seen(agreed[who == name].sum(axis=0), int((who == name).sum()), sight, 1) for name in names
+        name: _Seen(agreed[who == name].sum(axis=0), int((who == name).sum()), sight, 1)
+        for name in _named(labels)
     }
 
 
