@@ -159,3 +159,13 @@ def _from_tiff(data: bytes, name: str, max_pixels: int) -> Picture:
         notes = (f"only the first of {pages} pages is used",) if pages > 1 else ()
         depth = 8 * pixels.dtype.itemsize
         return Picture(pixels, depth, tiff.pixel_size_nm(file), notes)
+
+
+def read_rgb8(data: bytes, name: str = "picture") -> NDArray[np.uint8]:
+    """The colours ``[H,W,3]`` of a PNG or JPEG in 8 bits; of any other picture its grey, three times."""
+    grey = to_grey8(read(data, name).pixels)  # which also judges size and damage
+    kind = PngImageFile if data.startswith(_PNG) else JpegImageFile if data.startswith(_JPEG) else None
+    image = kind(BytesIO(data)) if kind else None
+    if image is None or image.mode not in ("P", "RGB", "RGBA", "CMYK"):
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"), dtype=np.uint8)

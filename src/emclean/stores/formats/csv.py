@@ -61,14 +61,14 @@ def read(path: str) -> LabelFile:
 
 def parse(text: str, where: str) -> LabelFile:
     """Read a CSV file's text; ``where`` names it in messages."""
-    delimiter = _delimiter(text)
+    delimiter = delimiter_of(text)
     lines = csv.reader(StringIO(text, newline=None), delimiter=delimiter)
     header = [name.strip().lower() for name in next(lines, [])]
     form = _Form(_has_sides(header, where), delimiter != ",")
     aside: list[SetAside] = []
     found: list[tuple[Row, str]] = []
     images: dict[str, ImageEntry] = {}
-    for line, item in _rows(lines, header, aside):
+    for line, item in numbered(lines, header, aside):
         try:
             image = item.get("image", "")
             if not image:
@@ -106,7 +106,8 @@ def write(path: Path, labels: Mapping[str, Labels], categories: tuple[str, ...])
     partial.replace(path)
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
+    """What separates the columns of a CSV text, by its first line."""
     first = text.split("\n", 1)[0]
     return max(",;\t", key=first.count)
 
@@ -122,7 +123,7 @@ def _has_sides(header: list[str], where: str) -> bool:
     raise LabelError(what, where, fix)
 
 
-def _rows(
+def numbered(
     lines: Iterator[list[str]], header: list[str], aside: list[SetAside]
 ) -> Iterator[tuple[int, _Item]]:
     """Numbered rows by column name; a line that is no CSV is set aside."""

@@ -1,0 +1,1 @@
+"""Sets of labelled pictures for classification: reading, mirroring, splitting."""
