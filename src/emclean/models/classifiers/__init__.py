@@ -1,0 +1,1 @@
+"""Classifiers of single particles, and how they predict. Importing ``spec`` alone does not load torch."""
