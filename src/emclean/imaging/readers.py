@@ -28,7 +28,6 @@ MAX_PIXELS = 400_000_000
 """Default limit on a picture's pixels, checked before anything is decompressed: 20,000 x 20,000."""
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +119,7 @@ def _checked(data: bytes, name: str, max_bytes: int) -> bytes:
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
-    if data.startswith(_TIFF):
+    if data.startswith(tiff.SIGNATURES):
         return _from_tiff(data, name, max_pixels)
     # The file classes themselves, since Image.open would judge the size by a limit global to the process.
     if data.startswith(_PNG):

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from emclean.errors import ImageError
 
+SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+"""What a TIFF or BigTIFF file begins with."""
+
 NANOMETRES = {
     "pm": 1e-3, "a": 0.1, "å": 0.1, "angstrom": 0.1, "nm": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3,
     "μm": 1e3, "micron": 1e3, "microns": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "inch": 2.54e7,
@@ -68,13 +71,17 @@ def check_complete(page: Any, n_bytes: int, name: str) -> None:
 
 def grey(page: Any, name: str) -> NDArray[Any]:
     """The page's pixels ``[H,W]`` as uint8, uint16 or float32 grey."""
-    samples = np.asarray(page.asarray())
+    return grey_of(np.asarray(page.asarray()), page, page.axes, name)
+
+
+def grey_of(samples: NDArray[Any], page: Any, axes: str, name: str) -> NDArray[Any]:
+    """Grey ``[H,W]`` of samples that were read from a page, or from a part of it, with these axes."""
     if samples.dtype.kind not in "buif":
         raise ImageError(f"its pixels are of type {samples.dtype}, not grey or colour.", name, "Convert it.")
     if page.photometric == _PALETTE and page.colormap is not None:
-        grey_of = _LUMA @ page.colormap.astype(np.float32) / 257  # 16-bit colours, [entries]
-        return _depth(grey_of[_plane(samples, page.axes)], 8)
-    plane = _plane(samples, page.axes)
+        palette = _LUMA @ page.colormap.astype(np.float32) / 257  # 16-bit colours, [entries]
+        return _depth(palette[_plane(samples, axes)], 8)
+    plane = _plane(samples, axes)
     bits = int(page.bitspersample)
     if samples.dtype.kind in "bu" and bits < 8:
         plane, bits = plane.astype(np.float32) * (255.0 / (2**bits - 1)), 8
