@@ -1,14 +1,15 @@
 """The main job for methods x budgets x sets x seeds, compared: the budget curves of docs/results.md.
 
-    python benchmarks/budget_curves.py --sets emps,vnc,deposits,bccd --methods ours,expert_only,random \
-      --shares 0.1,0.2 --seeds 0,1,2 --cache workspace/curves --minutes 120
+    EMCLEAN_DATA=DIR python -m benchmarks.budget_curves --sets emps,vnc,deposits,bccd --seeds 0,1,2 \
+      --methods ours,expert_only,random,discrepancy --shares 0.2 --cache workspace/curves --minutes 120
 
 Every cell is a run of ``pipelines/active_clean.py`` with the simulated expert in the same process and
 without Ray. Cells of one set and seed share a workspace, so whatever they have in common (crowd models, seed
 round, floor and ceiling) is trained once; a finished cell is never run again, and a cell that was stopped
 goes on. With ``--minutes`` no cell starts after that time. ``--slots`` cells run side by side, one thread
-each. Prints a table of means and standard deviations over the seeds; the cache gets ``curves.parquet`` and
-one picture per set.
+each. Printed: means and standard deviations over the seeds after each round, the minutes until 90 to 99 % of
+the ceiling are reached, and the paired differences of ``--base`` to every other method and to the ceiling,
+with a bootstrap interval over test images and seeds. The cache gets ``curves.parquet`` and a picture per set.
 """
 
 import argparse
@@ -18,19 +19,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from sets import SETS, prepared
-
-from emclean.report.plots import Curve, budget_curve
+from benchmarks.cases import Cache
+from benchmarks.curve_tables import Run, differences, frame, picture, reached, table
+from benchmarks.sets import SETS, prepared
 
 METHODS: Mapping[str, Mapping[str, str]] = {
     "ours": {"strategy": "gain", "correction": "graded"},
@@ -148,69 +146,23 @@ def run(cell: Cell, given: argparse.Namespace) -> None:
     print(f"{cell.name} seed {cell.seed} {cell.run}: exit {code}, {took:.1f} min", flush=True)
 
 
-def rows(cells: Sequence[Cell], cache: Path) -> Iterator[dict[str, Any]]:
-    """One row per finished cell and round."""
-    for cell in cells:
-        found = cell.summary(cache)
-        for number, row in enumerate(found["rounds"] if found else ()):
-            last = number == len(found["rounds"]) - 1
-            yield {
-                "set": cell.name,
-                "seed": cell.seed,
-                "method": cell.method,
-                "share": cell.share,
-                "round": row["round"],
-                "last": last,
-                "minutes": row["cost"]["minutes"],
-                "cost_share": row["cost"]["share_of_full"],
-                "images": row["cost"]["images"],
-                "touched": sum(row["cost"]["boxes"].values()),
-                "f1": row["labels"]["f1"],
-                "ap50": row["ap50"],
-                "floor": found["floor"]["ap50"],
-                "ceiling": found["ceiling"]["ap50"],
-                "percent": 100 * row["ap50"] / found["ceiling"]["ap50"],
-                "percent_low": found["final"]["percent_of_ceiling_low"] if last else None,
-                "crowd_f1": found["crowd_labels"]["f1"],
-            }
+def finished(cells: Sequence[Cell], cache: Path) -> list[Run]:
+    """The runs that have come to their end."""
+    return [
+        Run(c.name, c.seed, c.method, c.share, c.workspace(cache), found, prepared(c.name, cache / "sets"))
+        for c in cells
+        if (found := c.summary(cache)) is not None
+    ]
 
 
-def table(found: pa.Table) -> Iterator[str]:
-    """Means and standard deviations over the seeds at the end of each budget."""
-    frame = found.to_pandas()
-    yield (
-        "set       method               budget  seeds   spent   AP50 (sd)     of ceiling (sd; lowest bound)"
-        "  label F1"
-    )
-    last = frame[frame["last"]]
-    for (name, share, method), group in last.groupby(["set", "share", "method"], sort=False):
-        sd = group["ap50"].std(ddof=1) if len(group) > 1 else np.nan
-        spread = group["percent"].std(ddof=1) if len(group) > 1 else np.nan
-        yield (
-            f"{name:9} {method:20} {share:6.0%} {len(group):6d} {group['cost_share'].mean():7.1%} "
-            f"{group['ap50'].mean():6.3f} ({sd:.3f}) {group['percent'].mean():6.1f} % ({spread:.1f}; "
-            f"{group['percent_low'].min():.1f}) {group['f1'].mean():13.3f}"
-        )
-    for name, group in frame.groupby("set", sort=False):
-        once = group.drop_duplicates("seed")
-        yield (
-            f"{name}: floor {once['floor'].mean():.3f}, ceiling {once['ceiling'].mean():.3f}, "
-            f"crowd labels F1 {once['crowd_f1'].mean():.3f}"
-        )
-
-
-def pictures(found: pa.Table, cache: Path) -> None:
-    """AP50 against cost, one picture per set: the mean over the seeds, and their range."""
-    frame = found.to_pandas()
-    for name, group in frame.groupby("set", sort=False):
-        curves = []
-        for method, mine in group.groupby("method", sort=False):
-            mine = mine[mine["share"] == mine["share"].max()]
-            each = mine.groupby("round")
-            columns = each["cost_share"].mean(), each["ap50"].mean(), each["ap50"].min(), each["ap50"].max()
-            curves.append(Curve(str(method), *(column.tolist() for column in columns)))
-        drawn = budget_curve(curves, group["floor"].mean(), group["ceiling"].mean(), "share")
-        (cache / f"curve-{name}.png").write_bytes(drawn)
+def told(runs: Sequence[Run], base: str, cache: Path) -> None:
+    """Print the tables; keep them and the pictures in the cache."""
+    found = frame(runs)
+    found.to_parquet(cache / "curves.parquet")
+    lines = [*table(found), *reached(found), *differences(runs, base, Cache(cache / "tests"))]
+    print("\n".join(lines))
+    for name, mine in found.groupby("set", sort=False):
+        (cache / f"curve-{name}.png").write_bytes(picture(mine))
 
 
 def main() -> None:
@@ -220,6 +172,9 @@ def main() -> None:
     parser.add_argument("--methods", default="ours", help=f"of {','.join(METHODS)} (%(default)s)")
     parser.add_argument("--shares", default="0.1", help="budgets as shares of the full cost (%(default)s)")
     parser.add_argument("--seeds", default="0", help="(%(default)s)")
+    parser.add_argument(
+        "--base", default="ours", help="the method that others are compared with (%(default)s)"
+    )
     parser.add_argument("--cache", type=Path, default=Path("workspace/curves"))
     parser.add_argument("--minutes", type=float, default=1e6, help="start no cell after this time")
     parser.add_argument("--slots", type=int, default=2, help="cells side by side (%(default)s)")
@@ -235,12 +190,9 @@ def main() -> None:
     for name in given.sets.split(","):
         prepared(name, given.cache / "sets")
     work(cells, given)
-    found = list(rows(cells, given.cache))
-    if found:
-        kept = pa.Table.from_pylist(found)
-        pq.write_table(kept, given.cache / "curves.parquet")
-        print("\n".join(table(kept)))
-        pictures(kept, given.cache)
+    runs = finished(cells, given.cache)
+    if runs:
+        told(runs, given.base, given.cache)
 
 
 if __name__ == "__main__":
