@@ -14,14 +14,44 @@ import torch
 from emclean.models.classifiers.spec import ClassRecipe, ClassResult, ClassTask, require
 from emclean.models.hooks import Hooks, LocalHooks
 from emclean.models.robust.base import Judge, Method, Options, Stage
+from emclean.models.robust.co_teaching import CoTeaching
+from emclean.models.robust.co_teaching_plus import CoTeachingPlus
+from emclean.models.robust.confident import Confident
 from emclean.models.robust.cross_entropy import CrossEntropy
 from emclean.models.robust.crossfit import CrossFit
+from emclean.models.robust.dividemix import DivideMix
+from emclean.models.robust.early_stopping import EarlyStopping
+from emclean.models.robust.elr import EarlyLearning
+from emclean.models.robust.forward import ForwardCorrection
+from emclean.models.robust.gce import GeneralisedCrossEntropy
+from emclean.models.robust.jocor import JoCoR
+from emclean.models.robust.label_smoothing import LabelSmoothing
 from emclean.models.robust.loop import Training
+from emclean.models.robust.sam import SharpnessAware
+from emclean.models.robust.sce import SymmetricCrossEntropy
 from emclean.models.robust.storage import finished
+from emclean.models.robust.two_step import TwoStep
 
 __all__ = ["METHODS", "Judge", "Method", "crossfit", "fit", "steps"]
 
-METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in (CrossEntropy(),)})
+_ALL: tuple[Method, ...] = (
+    CrossEntropy(),
+    EarlyStopping(),
+    LabelSmoothing(),
+    GeneralisedCrossEntropy(),
+    SymmetricCrossEntropy(),
+    ForwardCorrection(),
+    EarlyLearning(),
+    SharpnessAware(),
+    TwoStep(),
+    Confident(),
+    CoTeaching(),
+    CoTeachingPlus(),
+    JoCoR(),
+    DivideMix(),
+)
+
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ALL})
 """The methods by name, each as its file is called."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -123,7 +124,7 @@ class Method:
     needs_rate: ClassVar[bool] = False
     needs_suspects: ClassVar[bool] = False
     needs_trusted: ClassVar[bool] = False
-    options: ClassVar[Options] = {}
+    options: ClassVar[Options] = MappingProxyType({})
 
     def stages(self, recipe: ClassRecipe, options: Options) -> list[Stage]:
         """The parts of the training, in order."""
@@ -149,7 +150,7 @@ class Method:
 
     def loss(self, run: Run, batch: Batch) -> Tensor:
         """What this step minimises, one number."""
-        return functional.cross_entropy(run.networks[0](batch.images), batch.labels)
+        return functional.cross_entropy(logits_of(run.networks[0], batch.images), batch.labels)
 
     def update(self, run: Run, batch: Batch) -> float:
         """Take one step; return its loss."""
@@ -162,6 +163,17 @@ class Method:
     def kept(self, run: Run) -> Tensor | None:
         """How far each training label was trusted in the end ``[n]``, 0 to 1; None without a judgement."""
         return None
+
+
+def settings(**values: float) -> Options:
+    """A method's options with their defaults."""
+    return MappingProxyType(values)
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """What a network makes of pictures, ``[B,K]``."""
+    logits: Tensor = network(images)
+    return logits
 
 
 def mean_over(values: Tensor, mask: Tensor) -> Tensor:
