@@ -15,19 +15,23 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from emclean.config_classes import CLASS_PATHS, ClassGrid, class_faults
 from emclean.config_faults import PATH_KEYS, consistency_faults, path_faults
-from emclean.config_grid import GRID_PATHS, NoiseGrid, grid_faults
+from emclean.config_grid import GRID_PATHS, GridKeys, NoiseGrid, grid_faults
 from emclean.config_keys import PRETRAINED, ActiveClean, Family, NoisePreset, Section
 from emclean.errors import ConfigError
 
 __all__ = [
-    "PRETRAINED", "ActiveClean", "Family", "NoiseGrid", "NoisePreset", "Section", "load", "load_grid",
-    "override", "read_yaml",
+    "PRETRAINED", "ActiveClean", "ClassGrid", "Family", "GridKeys", "NoiseGrid", "NoisePreset", "Section",
+    "load", "load_grid", "override", "read_yaml",
 ]  # fmt: skip
 
 Model = TypeVar("Model", bound=Section)
 
 UNKNOWN = "unknown key"
+
+OTHER_GRID: Mapping[type[Section], type[Section]] = {ClassGrid: NoiseGrid, NoiseGrid: ClassGrid}
+"""Where a key may belong that a grid does not have."""
 
 ALIKE = 0.8
 """How alike (difflib's ratio) a name must be to an unknown one to be proposed in its place."""
@@ -115,8 +119,14 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Activ
     return _load(ActiveClean, file, overrides, PATH_KEYS, consistency_faults)
 
 
-def load_grid(file: str | Path | None = None, overrides: Sequence[str] = ()) -> NoiseGrid:
-    """Read, merge and check the configuration of ``noise_grid``; every fault in one report."""
+def load_grid(file: str | Path | None = None, overrides: Sequence[str] = ()) -> GridKeys:
+    """Read, merge and check the configuration of ``noise_grid``; every fault in one report.
+
+    Its ``task`` decides which keys there are: those of :class:`NoiseGrid`, or of :class:`ClassGrid`.
+    """
+    given, _ = override(_mapping(file)[0] if file else {}, overrides)
+    if given.get("task") == "classes":
+        return _load(ClassGrid, file, overrides, CLASS_PATHS, class_faults)
     return _load(NoiseGrid, file, overrides, GRID_PATHS, grid_faults)
 
 
@@ -166,6 +176,9 @@ def _drop(tree: dict[Any, Any], path: Sequence[int | str]) -> None:
 def _fault(model: type[Section], entry: Any) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
+        other = OTHER_GRID.get(model)
+        if other and key in _keys(other):
+            return f"{key}: {UNKNOWN} of this task; it is for task={other.model_fields['task'].default}"
         meant = _meant(model, key)
         return f"{key}: {UNKNOWN}" + (f"; did you mean {meant}?" if meant else "")
     return f"{key}: {entry['msg'].removeprefix('Value error, ')} (got {entry['input']!r})"

@@ -1,5 +1,6 @@
-"""Every key of ``pipelines/noise_grid.py``: type, range, default; and what cannot work together."""
+"""Every key of ``pipelines/noise_grid.py`` for boxes: type, range, default; what cannot work together."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,12 +9,14 @@ from emclean.config_faults import detector_faults, mlflow_faults
 from emclean.config_keys import Detector, JobKeys, Section
 
 GridMethod = Literal["crowd", "oa_mil", "expert_only", "crowd_mixed", "paper", "graded", "truth"]
-"""What a grid compares; each is an entry of ``loop.grid.methods.METHODS``."""
+"""What a grid over boxes compares; each is an entry of ``loop.grid.boxes.methods.METHODS``."""
 
 GridNoise = Literal[
     "missed", "shifted", "merged", "spurious", "mislabelled", "duplicate", "mixed", "una"
 ]  # fmt: skip
 """The noises of a grid: each kind alone, all kinds alike, or Universal Noise Annotation."""
+
+Rate = Annotated[float, Field(ge=0, le=1)]
 
 MOST_UNA = 0.5
 """The largest ratio of the recipe ``una``."""
@@ -54,30 +57,36 @@ class GridServices(Section):
     mlflow: str | None = None
 
 
-class NoiseGrid(JobKeys):
-    """The configuration of ``pipelines/noise_grid.py``; without any key it runs on simulated pictures.
+class GridKeys(JobKeys):
+    """The keys of every grid: a cell is one method, noise, rate and seed.
 
-    A cell is one method, noise, rate and seed. ``expert_images`` trusted pictures are known to the methods
-    that ask an expert. ``concurrent`` bounds the cells at work at once, ``gpu_per_cell`` is the share of a
-    GPU that each takes.
+    ``concurrent`` bounds the cells at work at once, ``gpu_per_cell`` is the share of a GPU that each takes.
     """
 
     prefix = "grid"
     neutral = ("services", "compute", "concurrent", "gpu_per_cell")
 
-    data: GridData = GridData()
-    mirror: bool | None = None
-    methods: tuple[GridMethod, ...] = ("crowd", "expert_only", "graded")
-    noise: tuple[GridNoise, ...] = ("mixed",)
-    rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.2, 0.4)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     preset: Literal["fair", "faithful"] = "fair"
-    expert_images: int = Field(5, ge=2)
-    detector: Detector = Detector()
     compute: Literal["ray", "inline"] = "ray"
     concurrent: int | None = Field(None, ge=1)
     gpu_per_cell: float = Field(0.0, ge=0, le=1)
     services: GridServices = GridServices()
+
+
+class NoiseGrid(GridKeys):
+    """The configuration of a grid over boxes; without any key it runs on simulated pictures.
+
+    ``expert_images`` trusted pictures are known to the methods that ask an expert.
+    """
+
+    data: GridData = GridData()
+    mirror: bool | None = None
+    methods: tuple[GridMethod, ...] = ("crowd", "expert_only", "graded")
+    noise: tuple[GridNoise, ...] = ("mixed",)
+    rates: tuple[Rate, ...] = (0.2, 0.4)
+    expert_images: int = Field(5, ge=2)
+    detector: Detector = Detector()
 
 
 GRID_PATHS = tuple(
@@ -91,11 +100,10 @@ NOT_OF_A_GRID = ("baseline_steps", "patience", "workers", "use_gpu")
 
 def grid_faults(config: NoiseGrid) -> list[str]:
     """Combinations of keys that cannot work together, and what can be named but is not there yet."""
-    if config.task == "classes":  # its own checks belong here once it is there
-        return ["task: 'classes' is not available in this version; use 'boxes'"]
     return [
         *_box_faults(config),
-        *_list_faults(config),
+        *list_faults(config.methods, config.noise, config.rates, config.seeds),
+        *_una_faults(config),
         *_detector_faults(config.detector),
         *mlflow_faults(config.services.mlflow),
     ]
@@ -122,12 +130,17 @@ def _box_faults(config: NoiseGrid) -> list[str]:
     return [fault for broken, fault in table if broken]
 
 
-def _list_faults(config: NoiseGrid) -> list[str]:
-    axes = {"methods": config.methods, "noise": config.noise, "rates": config.rates, "seeds": config.seeds}
-    none = [f"{name}: empty; give at least one" for name, v in axes.items() if not v]
+def list_faults(*given: Collection[object]) -> list[str]:
+    """Lists of methods, noises, rates and seeds that are empty or name something twice."""
+    axes = dict(zip(("methods", "noise", "rates", "seeds"), given, strict=True))
+    none = [f"{name}: empty; give at least one" for name, values in axes.items() if not values]
     twice = [f"{name}: a value stands there twice" for name, v in axes.items() if len(set(v)) < len(v)]
+    return none + twice
+
+
+def _una_faults(config: NoiseGrid) -> list[str]:
     high = [rate for rate in dict.fromkeys(config.rates) if rate > MOST_UNA and "una" in config.noise]
-    return none + twice + [f"rates: 'una' takes at most {MOST_UNA}, got {rate:g}" for rate in high]
+    return [f"rates: 'una' takes at most {MOST_UNA}, got {rate:g}" for rate in high]
 
 
 def _detector_faults(detector: Detector) -> list[str]:

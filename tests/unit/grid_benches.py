@@ -4,9 +4,9 @@ import numpy as np
 
 from emclean.config import load_grid
 from emclean.loop.console import Console
-from emclean.loop.grid.bench import Bench, Case, Part, Recipe
-from emclean.loop.grid.cells import cells_of
-from emclean.loop.grid.opening import Grid, InlineRunner, given
+from emclean.loop.grid.boxes.bench import Bench, Case, Part, Recipe
+from emclean.loop.grid.boxes.opening import experiment
+from emclean.loop.grid.opening import Grid, InlineRunner, by_digest
 from emclean.models.spec import DetectorSpec, Schedule
 from emclean.stores.fakes import InMemoryTracker
 from emclean.types import ImageRecord, Labels, Predictions
@@ -62,13 +62,12 @@ class SeeingCase(Case):
 def grid(folder, *overrides, runner=None, tracker=None):
     """A grid over the small bench, with neighbours in memory."""
     config = load_grid(None, [f"workspace={folder}", "compute=inline", "run=g", *overrides])
-    desk = bench(folder)
-    cells = {cell.digest(given(cell, desk, config, DIGESTS)): cell for cell in cells_of(config)}
+    trial = experiment(config, bench(folder), DIGESTS)
     return Grid(
         config,
         folder,
-        desk,
-        cells,
+        trial,
+        by_digest(trial),
         runner or InlineRunner(),
         tracker or InMemoryTracker(),
         Console(),

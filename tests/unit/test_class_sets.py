@@ -9,7 +9,7 @@ from PIL import Image
 from emclean.errors import DataError, ImageError, LabelError
 from emclean.imaging.readers import read_rgb8
 from emclean.imaging.sheets import Sheet, fitted
-from emclean.loop.classes.sets import NO_VOTE, Form, Source, load, split, without_test
+from emclean.loop.classes.sets import Form, Source, load, split, without_test
 from emclean.stores.formats.classes import Columns, parse
 
 PLAIN, MIRROR = Form(), Form(mirror=True)
@@ -126,7 +126,7 @@ def test_rows_of_other_classes_are_dropped_and_counted(tmp_path):
     assert test.labels.tolist() == [0, 1]
 
 
-def test_votes_are_a_column_or_the_majority_of_several(tmp_path):
+def test_votes_are_those_of_the_named_columns_for_classes_of_the_set(tmp_path):
     rows = ["a.png,3,3,5,5", "b.png,5,5,9,3", "c.png,3,9,9,", "d.png,5,5,5,5"]
     source = made(tmp_path, rows, "image,label,one,two,three")
 
@@ -134,11 +134,12 @@ def test_votes_are_a_column_or_the_majority_of_several(tmp_path):
         columns = Columns(votes=names)
         return load(Source(source.images, source.labels, columns=columns), form, tmp_path / "c")
 
-    assert votes("one").votes.tolist() == [0, 1, NO_VOTE, 1]
+    assert votes("one").votes.T.tolist() == [[0, 1, -1, 1]]
     many = votes("one", "two", "three")
-    assert many.votes.tolist() == [1, 1, NO_VOTE, 1]  # of a tie, the first that was named
+    assert many.votes.tolist() == [[0, 1, 1], [1, -1, 0], [-1, -1, -1], [1, 1, 1]]
     assert many.set_aside[0].reason.startswith("1 rows whose votes (one, two, three) name no class")
-    assert votes("one", form=MIRROR).votes.tolist() == [0, 1, NO_VOTE, 1, 1, 0, NO_VOTE, 0]
+    assert votes("one", form=MIRROR).votes.T.tolist() == [[0, 1, -1, 1, 1, 0, -1, 0]]
+    assert votes().votes.shape == (4, 0)
     assert votes("one").facts() != many.facts()
 
 
@@ -185,11 +186,11 @@ def test_pictures_of_another_size_are_fitted_whole():
     assert fitted(np.zeros((4, 4, 3), np.uint8), 8, 6).shape == (8, 6, 3)
 
 
-def test_all_pictures_take_the_given_side_or_the_first_ones(tmp_path):
+def test_all_pictures_take_the_given_sides_or_the_first_ones(tmp_path):
     source = made(tmp_path, ["a.png,x,", "b.png,y,"])
     picture(tmp_path / "images", "b.png", 9, (30, 20))
     assert load(source, Form(), tmp_path / "c").open().shape == (2, 12, 16)
-    assert load(source, Form(side=24), tmp_path / "c").open().shape == (2, 24, 24)
+    assert load(source, Form((24, 20)), tmp_path / "c").open().shape == (2, 24, 20)
 
 
 @pytest.mark.parametrize(("name", "exact"), [("c.png", True), ("g.png", True), ("c.tif", False)])

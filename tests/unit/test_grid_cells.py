@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from emclean.config import load_grid
 from emclean.config_grid import NoiseGrid
-from emclean.loop.grid import cells as grid_cells
-from emclean.loop.grid import opening
-from emclean.loop.grid.bench import expert_labels, noisy_labels
+from emclean.loop.grid.boxes import experiment as boxes
+from emclean.loop.grid.boxes import opening
+from emclean.loop.grid.boxes.bench import expert_labels, noisy_labels
+from emclean.loop.grid.boxes.methods import METHODS
 from emclean.loop.grid.cells import Cell, CellFiles, cells_of
-from emclean.loop.grid.methods import METHODS
 from emclean.loop.ingest import Ingested
 from emclean.science import noise
 from emclean.science.evaluation import label_quality
@@ -26,16 +26,28 @@ CELL = Cell("graded", "mixed", 0.3, 1)
 
 
 def test_cells_are_all_combinations_with_seeds_changing_fastest():
-    config = load_grid(None, ["methods=[crowd, truth]", "rates=[0.1, 0.2]", "seeds=[0, 1]"])
-    cells = cells_of(config)
+    cells = cells_of(["crowd", "truth"], {"mixed": (0.1, 0.2)}, (0, 1))
     assert len(set(cells)) == len(cells) == 8
     assert [cell.seed for cell in cells[:4]] == [0, 1, 0, 1]
     assert str(cells[0]) == "crowd mixed 0.1 seed 0"
 
 
 def digest_of(folder, cell=CELL, *overrides, digests=DIGESTS, expert_images=4):
-    config = load_grid(None, overrides)
-    return cell.digest(opening.given(cell, bench(folder, expert_images), config, digests))
+    trial = opening.experiment(load_grid(None, overrides), bench(folder, expert_images), digests)
+    return cell.digest(trial.facts(cell))
+
+
+@pytest.mark.parametrize(
+    ("cell", "digest"),
+    [
+        (CELL, "11af5df0680cb8d85214257d"),
+        (Cell("crowd", "mixed", 0.3, 1), "5b22bd794d985108eb2c7d8e"),
+        (Cell("truth", "una", 0.1, 0), "654db0d8d40ba32f73145f9a"),
+    ],
+)
+def test_cells_on_file_are_found_again(tmp_path, cell, digest):
+    """Where this fails although no result changed, every kept result of every workspace is lost."""
+    assert digest_of(tmp_path, cell) == digest
 
 
 def test_a_cell_is_known_by_what_decides_its_result_and_by_nothing_else(tmp_path):
@@ -59,7 +71,7 @@ def test_a_method_that_does_something_else_has_its_cells_run_again(tmp_path, mon
     other = Cell("crowd", "mixed", 0.3, 1)
     known, others = digest_of(tmp_path), digest_of(tmp_path, other)
     method = METHODS["graded"]
-    monkeypatch.setattr(opening, "METHODS", {**METHODS, "graded": replace(method, version=99)})
+    monkeypatch.setattr(boxes, "METHODS", {**METHODS, "graded": replace(method, version=99)})
     assert digest_of(tmp_path) != known
     assert digest_of(tmp_path, other) == others
 
@@ -67,7 +79,7 @@ def test_a_method_that_does_something_else_has_its_cells_run_again(tmp_path, mon
 @pytest.mark.parametrize("recipe", ["RECIPE", "TRAINING", "SEARCH"])
 def test_every_cell_is_run_again_where_training_searching_or_measuring_changes(tmp_path, monkeypatch, recipe):
     known = digest_of(tmp_path)
-    monkeypatch.setattr(grid_cells, recipe, 99)
+    monkeypatch.setattr(boxes, recipe, 99)
     assert digest_of(tmp_path) != known
 
 

@@ -43,7 +43,7 @@ def test_simulated_pictures_are_made_once_and_cells_are_the_same_each_time(tmp_p
     small = {"data.simulate": "{train: 5, test: 2, size: 64}"}
     first, again = (opening(tmp_path, small) for _ in range(2))
     assert list(first.cells) == list(again.cells)
-    assert (len(first.bench.train.records), len(first.bench.test.records)) == (5, 2)
+    assert (len(first.experiment.bench.train.records), len(first.experiment.bench.test.records)) == (5, 2)
     assert first.runner.slots == 1
 
 
@@ -63,7 +63,7 @@ def test_no_test_picture_is_trained_on(tmp_path, data):
     both = rewritten(tmp_path, {**both, "data.test.truth": data["data.train.truth"]}, "data.test.truth",
                      lambda content: content["images"].__delitem__(slice(1, None)))  # fmt: skip
     grid = opening(tmp_path, both)
-    assert not set(grid.bench.train.ids()) & set(grid.bench.test.ids())
+    assert not set(grid.experiment.bench.train.ids()) & set(grid.experiment.bench.test.ids())
     assert any("the same picture is in the test set" in item.reason for item in grid.set_aside)
 
 

@@ -84,7 +84,7 @@ def test_a_grid_without_any_result_has_a_page():
 
 def test_the_table_for_a_terminal_has_a_line_for_each_mean_and_failure():
     rows = [vars(cell) for cell in (*CELLS, FAILED)]
-    lines = grid_table({"cells": rows}).splitlines()
+    lines = grid_table({"task": "boxes", "cells": rows}).splitlines()
     assert lines[1].split() == ["crowd", "missed", "0.1", "2", "0.850", "0.050", "0.900"]
     assert lines[-1] == "failed: truth missed 0.1 seed 0: no <labels>"
     assert len(lines) == 6

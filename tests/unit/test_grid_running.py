@@ -7,7 +7,8 @@ import pytest
 from grid_benches import SeeingCase, grid
 
 from emclean.errors import DataError, TrackingError
-from emclean.loop.grid import running, work
+from emclean.loop.grid import running
+from emclean.loop.grid.boxes import experiment
 from emclean.loop.grid.opening import InlineRunner
 from emclean.report import grid_plots
 from emclean.stores.fakes import InMemoryTracker
@@ -26,7 +27,7 @@ def ran(monkeypatch):
         names.append(str(cell))
         return SeeingCase(bench, cell, watch, device)
 
-    monkeypatch.setattr(work, "Case", case)
+    monkeypatch.setattr(experiment, "Case", case)
     return names
 
 
@@ -91,7 +92,7 @@ def test_where_every_cell_fails_the_faults_own_code_is_told(tmp_path, monkeypatc
     def no_case(*given):
         raise DataError("nothing to learn from", "train")
 
-    monkeypatch.setattr(work, "Case", no_case)
+    monkeypatch.setattr(experiment, "Case", no_case)
     tracker = InMemoryTracker()
     outcome = running.run(grid(tmp_path, *TWO, tracker=tracker))
     assert outcome.code == 3

@@ -8,15 +8,26 @@ import numpy as np
 
 from emclean.types import SetAside
 
-Measure = Literal["ap50", "label_f1"]
+Measure = Literal["ap50", "label_f1", "accuracy"]
 """The figures of a cell that are drawn."""
 
-NAMES: Mapping[Measure, str] = {"ap50": "AP50 on held-out images", "label_f1": "F1 of the labels trained on"}
+NAMES: Mapping[Measure, str] = {
+    "ap50": "AP50 on held-out images",
+    "label_f1": "F1 of the labels trained on",
+    "accuracy": "accuracy on clean test pictures",
+}
+
+RATES: Mapping[Measure, str] = {
+    "ap50": "errors for each true object",
+    "label_f1": "errors for each true object",
+    "accuracy": "share of wrong labels",
+}
+"""What the rate of a cell is, by what was measured."""
 
 
 @dataclass(frozen=True)
 class CellRow:
-    """One cell; figures are None where the cell failed, for the ``reason``."""
+    """One cell; figures are None where it failed, for the ``reason``, or where its task has others."""
 
     method: str
     noise: str
@@ -24,6 +35,10 @@ class CellRow:
     seed: int
     ap50: float | None = None
     label_f1: float | None = None
+    accuracy: float | None = None
+    true_rate: float | None = None
+    estimated_rate: float | None = None
+    trusted: int | None = None
     seconds: float | None = None
     train_seconds: float | None = None
     status: str = "finished"
@@ -65,11 +80,16 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class GridData:
-    """Everything that the page of a grid shows; ``facts`` are figures for the head of the page, as text."""
+    """Everything that the page of a grid shows; ``facts`` are figures for the head of the page, as text.
+
+    ``own_rate`` is the share of wrong labels that the reader expects in labels of their own.
+    """
 
     name: str
     status: str
     cells: Sequence[CellRow]
+    task: str = "boxes"
+    own_rate: float | None = None
     finished: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     set_aside: Sequence[SetAside] = ()

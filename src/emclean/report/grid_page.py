@@ -1,25 +1,28 @@
 """The report of a grid: a single HTML file that needs nothing else, neither network nor script."""
 
-from functools import partial
-from typing import Protocol
+from collections.abc import Mapping
 
-from emclean.report import grid_plots, html
+from emclean.report import grid_boxes, grid_classes, html
 from emclean.report.data import Figure
-from emclean.report.grid_data import NAMES, CellRow, GridData, points
-from emclean.report.theme import ThemeName
+from emclean.report.grid_data import CellRow, GridData
+from emclean.report.grid_view import View
+
+VIEWS: Mapping[str, View] = {"boxes": grid_boxes.VIEW, "classes": grid_classes.VIEW}
+"""How the cells of a grid are shown, by its task."""
 
 
 def render(data: GridData) -> str:
     """The page of a grid as HTML, light or dark as the reader's device is set."""
+    view = VIEWS[data.task]
     parts = (
         _header(data),
         _tiles(data),
         _failures(data),
-        *(_noise(data, noise) for noise in data.noises),
-        _means(data),
+        *(_noise(data, noise, view) for noise in data.noises),
+        view.sections(data),
         _set_aside(data),
         html.section("What this grid was made from", html.pairs(data.lineage) if data.lineage else ""),
-        html.folded("Every cell", _every(data)),
+        html.folded("Every cell", _every(data, view)),
         html.folded("Configuration", html.pairs(data.config)),
     )
     return html.document(f"{data.name} – emclean grid", "".join(parts))
@@ -70,72 +73,28 @@ def _place(cell: CellRow) -> list[str]:
     return [html.text(cell.method), html.text(cell.noise), f"{cell.rate:g}", str(cell.seed)]
 
 
-class Draw(Protocol):
-    """Draws one picture for a page theme."""
-
-    def __call__(self, *, theme: ThemeName) -> bytes:
-        """The picture as PNG."""
-
-
-def figures(data: GridData, noise: str) -> dict[str, Draw]:
-    """What is drawn of one noise, by name: of each measure a heat map and curves."""
-    drawn: dict[str, Draw] = {}
-    for measure in NAMES:
-        every = points(data.cells, measure)
-        mine = [point for point in every if point.noise == noise]
-        span = grid_plots.span_of([point.mean for point in every])
-        drawn[f"heat_{measure}"] = partial(grid_plots.heat_map, mine, data.methods, measure, span)
-        drawn[f"curve_{measure}"] = partial(grid_plots.rate_curves, mine, data.methods, measure)
-    return drawn
-
-
-_CAPTIONS = {
-    "heat_ap50": ("AP50 by method and rate.", "The colours mean the same in every noise."),
-    "curve_ap50": ("AP50 against the rate.", "Means over the seeds; band: standard error, if several."),
-    "heat_label_f1": ("F1 of the labels trained on.", "Against the truth, at IoU 0.5."),
-    "curve_label_f1": ("F1 of the labels against the rate.", "Means over the seeds, as above."),
-}
-
-
-def _noise(data: GridData, noise: str) -> str:
+def _noise(data: GridData, noise: str, view: View) -> str:
     shown = "".join(
-        html.image(Figure(_CAPTIONS[name][0], draw(theme="light"), _CAPTIONS[name][1], draw(theme="dark")))
-        for name, draw in figures(data, noise).items()
+        html.image(
+            Figure(view.captions[name][0], draw(theme="light"), view.captions[name][1], draw(theme="dark"))
+        )
+        for name, draw in view.figures(data, noise).items()
     )
     return html.section(f"Noise: {noise}", f'<div class="gallery">{shown}</div>')
 
 
-def _means(data: GridData) -> str:
-    f1 = {(p.method, p.noise, p.rate): p for p in points(data.cells, "label_f1")}
-    rows = [
-        [
-            html.text(p.method),
-            html.text(p.noise),
-            f"{p.rate:g}",
-            str(p.n),
-            html.number(p.mean),
-            html.number(p.error),
-            html.number(f1[p.method, p.noise, p.rate].mean),
-        ]
-        for p in points(data.cells, "ap50")
-    ]
-    head = ("method", "noise", "rate", "seeds", "AP50", "standard error", "label F1")
-    return html.section("Means over the seeds", html.table(head, rows, left=(0, 1)) if rows else "")
-
-
-def _every(data: GridData) -> str:
+def _every(data: GridData, view: View) -> str:
     rows = [
         [
             *_place(cell),
-            html.number(cell.ap50),
-            html.number(cell.label_f1),
+            *(html.text(shown(cell)) for shown in view.columns.values()),
             html.number(cell.seconds, 1),
             html.number(cell.train_seconds, 1),
             html.text(cell.status),
         ]
         for cell in data.cells
     ]
-    head = ("method", "noise", "rate", "seed", "AP50", "label F1", "seconds", "seconds of training", "status")
+    head = ("method", "noise", "rate", "seed", *view.columns, "seconds", "seconds of training", "status")
     note = (
         "Seconds are those that the cell itself spent; those of training also count the models that it found "
         "trained by another cell."

@@ -6,13 +6,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from emclean.report.grid_data import NAMES, Measure, Point
+from emclean.report.grid_data import NAMES, RATES, Measure, Point
 from emclean.report.theme import MARKERS, Theme, ThemeName, empty, figure, legend, png
 
 LEAST_SPAN = 0.1
 """What the colours and the axis of a plot span at least: differences that are noise must not look large."""
 
 _COLOURS = "cividis"  # even for the colour-blind, and readable in grey
+_DASHES = ("-", "--", ":")
 _DARK, _PALE = "#101418", "#f5f7f9"
 
 
@@ -43,7 +44,7 @@ def heat_map(
         _write(axes, (column, row), value, palette, (low, high), colours)
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_yticks(range(len(methods)), methods)
-    axes.set_xlabel("errors for each true object")
+    axes.set_xlabel(RATES[measure])
     axes.grid(visible=False)
     bar = drawing.colorbar(image, ax=axes, pad=0.02)
     bar.set_label(NAMES[measure], color=colours.soft)
@@ -72,6 +73,22 @@ def _write(
     axes.text(*at, f"{value:.3f}", ha="center", va="center", color=_DARK if bright else _PALE, fontsize=10)
 
 
+def _look(i: int, colours: Theme) -> dict[str, Any]:
+    """Colour, marker and dashes of the i-th line; all of them differ."""
+    n = len(colours.series)
+    dashes = _DASHES[i // n % len(_DASHES)]
+    return {"color": colours.series[i % n], "marker": MARKERS[i % len(MARKERS)], "linestyle": dashes}
+
+
+def _ticks(rates: Sequence[float]) -> list[float]:
+    """The rates that are far enough from the one before to be written side by side."""
+    shown: list[float] = []
+    for rate in rates:
+        if not shown or rate - shown[-1] >= (rates[-1] - rates[0]) / 14:
+            shown.append(rate)
+    return shown
+
+
 def rate_curves(
     points: Sequence[Point],
     methods: Sequence[str],
@@ -79,23 +96,23 @@ def rate_curves(
     theme: ThemeName = "light",
 ) -> bytes:
     """The means of one noise against the rate, a line for each of ``methods``, with standard errors."""
-    drawing, axes, colours = figure(theme)
+    drawing, axes, colours = figure(theme, height=3.8 + 0.2 * max(-(-len(methods) // 3) - 3, 0))
     if not points:
         empty(axes, colours, "no cell has finished yet")
         return png(drawing)
     for i, method in enumerate(methods):
         mine = sorted((p for p in points if p.method == method), key=lambda point: point.rate)
         if mine:
-            look = {"color": colours.series[i % len(colours.series)], "marker": MARKERS[i % len(MARKERS)]}
+            look = _look(i, colours)
             rates, means = [p.rate for p in mine], np.array([p.mean for p in mine])
             errors = np.array([p.error or 0.0 for p in mine])
             axes.fill_between(
                 rates, means - errors, means + errors, color=look["color"], alpha=0.18, linewidth=0
             )
             axes.plot(rates, means, linewidth=2, markersize=6, label=method, **look)
-    axes.set_xlabel("errors for each true object")
+    axes.set_xlabel(RATES[measure])
     axes.set_ylabel(NAMES[measure])
-    axes.set_xticks(sorted({p.rate for p in points}))
+    axes.set_xticks(_ticks(sorted({p.rate for p in points})))
     axes.margins(x=0.05, y=0.12)
     axes.update_datalim([(points[0].rate, value) for value in span_of([p.mean for p in points])])
     axes.autoscale_view()

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emclean.report.data import Estimated, RoundRow
-from emclean.report.grid_data import CellRow, points
+from emclean.report.grid_data import CellRow
+from emclean.report.grid_page import VIEWS
 
 HEAD = (
     "round",
@@ -95,20 +96,12 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-GRID_HEAD = ("method", "noise", "rate", "seeds", "AP50", "±", "label F1")
-
-
 def grid_table(summary: Mapping[str, Any]) -> str:
     """The means of a grid's cells over the seeds, with standard errors; failed cells follow, with reasons."""
     cells = [CellRow.of(cell) for cell in summary["cells"]]
-    f1 = {(p.method, p.noise, p.rate): p.mean for p in points(cells, "label_f1")}
-    rows = [
-        (p.method, p.noise, f"{p.rate:g}", str(p.n), _number(p.mean), _number(p.error),
-         _number(f1.get((p.method, p.noise, p.rate))))
-        for p in points(cells, "ap50")
-    ]  # fmt: skip
+    rows, remarks = VIEWS[summary["task"]].table(cells, summary.get("own_rate"))
     failed = [f"failed: {c.method} {c.noise} {c.rate:g} seed {c.seed}: {c.reason}" for c in cells if c.reason]
-    return "\n".join([_aligned([GRID_HEAD, *rows]), *failed])
+    return "\n".join([_aligned(rows), *remarks, *failed])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from emclean.errors import DataError, ImageError
 from emclean.imaging import readers
 from emclean.imaging.sheets import Pixels8, Sheet, fitted, read8
+from emclean.science.classes.votes import ABSENT
 from emclean.stores.formats import classes as class_files
 from emclean.stores.formats.classes import ClassFile, ClassRow, Columns
 from emclean.stores.formats.rows import first_reasons
@@ -27,9 +28,6 @@ from emclean.types import Bools, Ints, SetAside
 
 READERS = 2
 """Threads that read at the same time: decoders release Python's lock."""
-
-NO_VOTE = -1
-"""A picture of which no labeller named a class of the set."""
 
 AS_GIVEN, MIRRORED = "as given", "mirrored"
 """The classes of a one-handed set whose label file names none."""
@@ -53,9 +51,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Form:
-    """What all pictures become: of ``side`` px a side (None: as the first), grey or in colour, mirrored."""
+    """What all pictures become: of ``sides`` (height, width; None: those of the first), grey or in colour,
+    mirrored."""
 
-    side: int | None = None
+    sides: tuple[int, int] | None = None
     colour: bool = False
     mirror: bool = False
 
@@ -66,8 +65,8 @@ class ClassSet:
 
     ``pictures`` is the path of one uint8 ``.npy`` file ``[N,H,W]`` or ``[N,H,W,3]``, ``digest`` that of its
     content; ``rows [n]`` index it, ``labels [n]`` are indices into ``classes``, ``pairs [n]`` number the
-    particle (a picture and its mirror image share it), ``groups [n]`` what no split may part, ``votes [n]``
-    further labellers' classes or :data:`NO_VOTE`, ``ids`` the content of each picture.
+    particle (a picture and its mirror image share it), ``groups [n]`` what no split may part, ``votes [n,L]``
+    what further labellers say (``ABSENT``: no class of the set), ``ids`` the content of each picture.
     """
 
     pictures: str
@@ -211,8 +210,7 @@ def _write(
             if isinstance(read, str):
                 aside.append(SetAside("image", f"line {row.line}", f"{row.image}: {read}"))
                 continue
-            sides = shape[:2] or ((form.side, form.side) if form.side else read.shape[:2])
-            pixels = fitted(read, sides[0], sides[1])
+            pixels = fitted(read, *(shape[:2] or form.sides or read.shape[:2]))
             shape, name = pixels.shape, _id(pixels)
             if name in met:
                 twice = f"{row.image}: the same picture as {met[name].image!r} in line {met[name].line}"
@@ -284,7 +282,7 @@ def _aligned(written: _Written, names: tuple[str, ...], mirror: bool, source: So
     ids = tuple(written.ids)
     if mirror:
         labels = np.concatenate([labels, 1 - labels])
-        votes = np.concatenate([votes, np.where(votes == NO_VOTE, NO_VOTE, 1 - votes)])
+        votes = np.concatenate([votes, np.where(votes == ABSENT, ABSENT, 1 - votes)])
         pairs, groups, ids = np.tile(pairs, 2), np.tile(groups, 2), ids + tuple(f"{i}'" for i in ids)
     positions = np.arange(len(labels), dtype=np.int64)
     return ClassSet(
@@ -302,23 +300,15 @@ def _groups(rows: Sequence[ClassRow]) -> Ints:
 def _votes(
     rows: Sequence[ClassRow], index: Mapping[str, int], source: Source
 ) -> tuple[Ints, tuple[SetAside, ...]]:
-    """What further labellers say of each picture, by majority, and how many have no usable vote.
-
-    A vote for a class outside the set counts for nothing; of a tie, the class named first stands.
-    """
-    if not source.columns.votes:
-        return np.full(len(rows), NO_VOTE, np.int64), ()
-    votes = np.array([_majority([index[v] for v in row.votes if v in index]) for row in rows], np.int64)
-    without = int((votes == NO_VOTE).sum())
+    """What each further labeller says ``[n,L]``, and how many pictures have no vote for a class."""
+    names = source.columns.votes
+    table = [[index.get(vote, ABSENT) for vote in row.votes] for row in rows]
+    votes = np.array(table, np.int64).reshape(len(rows), len(names))
+    without = int((votes == ABSENT).all(axis=1).sum()) if names else 0
     if not without:
         return votes, ()
-    words = ", ".join(source.columns.votes)
-    reason = f"{without} rows whose votes ({words}) name no class of the set; not used with noise 'crowd'"
+    reason = f"{without} rows whose votes ({', '.join(names)}) name no class of the set; unused with 'crowd'"
     return votes, (SetAside("label", source.labels, reason),)
-
-
-def _majority(votes: Sequence[int]) -> int:
-    return Counter(votes).most_common(1)[0][0] if votes else NO_VOTE
 
 
 def without_test(train: ClassSet, test: ClassSet) -> ClassSet:

@@ -3,23 +3,17 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emclean.config import NoiseGrid
 from emclean.loop.states import write_atomically
-from emclean.models.spec import RECIPE as TRAINING
-from emclean.models.spec import SEARCH
-
-RECIPE = 1
-"""Goes up when the same cell would come out differently, so that results on file are not used again."""
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One experiment: ``method`` on labels with about ``rate`` errors of kind ``noise`` for each object."""
+    """One trial: ``method`` on labels with about ``rate`` errors of kind ``noise`` for each true label."""
 
     method: str
     noise: str
@@ -29,21 +23,21 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.method} {self.noise} {self.rate:g} seed {self.seed}"
 
-    def digest(self, given: Mapping[str, Any]) -> str:
-        """By what the cell is known again: itself, all that decides its result, and the code's recipes."""
-        facts = {**asdict(self), "given": dict(given), "recipe": RECIPE, "training": TRAINING}
-        if SEARCH > 1:  # cells of the first search were kept before it had a number
-            facts["search"] = SEARCH
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    def digest(self, facts: Mapping[str, Any]) -> str:
+        """By what the cell is known again: itself, and all else that decides its result."""
+        known = {**asdict(self), **facts}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def cells_of(config: NoiseGrid) -> list[Cell]:
-    """Every cell that the configuration names.
+def cells_of(
+    methods: Iterable[str], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
+) -> tuple[Cell, ...]:
+    """Every combination of method, noise with each of its ``rates``, and seed.
 
     Seeds change fastest: cells that run side by side then seldom wait for the same model.
     """
-    axes = config.methods, config.noise, config.rates, config.seeds
-    return [Cell(*values) for values in itertools.product(*axes)]
+    places = [(noise, rate) for noise, own in rates.items() for rate in own]
+    return tuple(Cell(m, *place, seed) for m, place, seed in itertools.product(methods, places, seeds))
 
 
 class CellFiles:

@@ -13,27 +13,28 @@ import pyarrow.parquet as pq
 
 from emclean.loop.code import code_version
 from emclean.loop.console import duration
-from emclean.loop.grid.opening import Grid, Row
-from emclean.loop.grid.work import FAILED, FINISHED
+from emclean.loop.grid.experiment import FAILED, FINISHED, Experiment, Row
+from emclean.loop.grid.opening import Grid
 from emclean.loop.states import write_atomically
 from emclean.report import grid_page
 from emclean.report.grid_data import CellRow, GridData, points
+from emclean.report.grid_page import VIEWS
 from emclean.stores.tracking import public
 
-SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("method", "noise")),
-        ("rate", pa.float64()),
-        ("seed", pa.int64()),
-        *((n, pa.float64()) for n in ("ap50", "ap", "label_f1", "label_precision", "label_recall")),
-        ("images", pa.int64()),
-        *((name, pa.float64()) for name in ("seconds", "train_seconds")),
-        *((n, pa.string()) for n in ("status", "reason", "digest", "code_version", "finished_at")),
-    ]
-)
-"""The columns of ``grid.parquet``, and the keys of each of the summary's ``cells``."""
 
-FIGURES = ("ap50", "ap", "label_f1", "label_precision", "label_recall", "seconds", "train_seconds")
+def schema_of(experiment: Experiment) -> pa.Schema:
+    """The columns of ``grid.parquet``, and the keys of each of the summary's ``cells``."""
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in ("method", "noise")),
+            ("rate", pa.float64()),
+            ("seed", pa.int64()),
+            *((name, pa.float64()) for name in experiment.figures),
+            *((name, pa.int64()) for name in experiment.counts),
+            *((name, pa.float64()) for name in ("seconds", "train_seconds")),
+            *((n, pa.string()) for n in ("status", "reason", "digest", "code_version", "finished_at")),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,19 @@ class Spent:
         return busy_s / (self.wall_s * self.slots) if busy_s and self.wall_s else None
 
 
-def plain(row: Row) -> Row:
-    """A row with every column of the table, None where it has nothing to say."""
-    return {name: row.get(name) for name in SCHEMA.names}
-
-
 def summary(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> dict[str, Any]:
     """The result in the form that programs rely on; ``fresh`` are the digests of the cells run now."""
     failed = [row for row in rows if row["status"] == FAILED]
+    columns = schema_of(grid.experiment).names
+    view = VIEWS[grid.settings.task]
     busy = sum(row["seconds"] or 0.0 for row in rows if row["digest"] in fresh)
     return {
         "run": grid.run,
         "status": FAILED if len(failed) == len(rows) else FINISHED,
         "task": grid.settings.task,
         "preset": grid.settings.preset,
-        "cells": [plain(row) for row in rows],
+        "cells": [{name: row.get(name) for name in columns} for row in rows],
+        **view.extra([CellRow.of(row) for row in rows], grid.experiment.own_rate),
         "counts": {"cells": len(rows), "run": len(fresh), "failed": len(failed)},
         "efficiency": spent.efficiency(busy),
         "wall_seconds": spent.wall_s,
@@ -80,21 +79,21 @@ def write(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> Pat
     rows = [{"seconds": None, **row} for row in rows]
     content = summary(grid, rows, fresh, spent)
     file = grid.folder / "summary.json"
-    _write_table(grid.folder / "grid.parquet", content["cells"])
+    _write_table(grid.folder / "grid.parquet", content["cells"], schema_of(grid.experiment))
     data = page_data(grid, content)
     plots = grid.folder / "plots"
     plots.mkdir(exist_ok=True)
     for noise in data.noises:
-        for name, draw in grid_page.figures(data, noise).items():
+        for name, draw in VIEWS[data.task].figures(data, noise).items():
             (plots / f"{name}-{noise}.png").write_bytes(draw(theme="light"))
     write_atomically(grid.folder / "report.html", grid_page.render(data))
     write_atomically(file, json.dumps(content, indent=1, allow_nan=False))
     return file
 
 
-def _write_table(file: Path, cells: Sequence[Row]) -> None:
+def _write_table(file: Path, cells: Sequence[Row], schema: pa.Schema) -> None:
     draft = file.with_name(f".{file.name}")
-    pq.write_table(pa.Table.from_pylist(list(cells), SCHEMA), draft)
+    pq.write_table(pa.Table.from_pylist(list(cells), schema), draft)
     draft.replace(file)
 
 
@@ -105,6 +104,8 @@ def page_data(grid: Grid, content: Mapping[str, Any]) -> GridData:
         name=grid.run,
         status=content["status"],
         cells=[CellRow.of(cell) for cell in content["cells"]],
+        task=grid.settings.task,
+        own_rate=grid.experiment.own_rate,
         finished=content["finished_at"],
         facts={
             "cells": str(counts["cells"]),
@@ -160,11 +161,7 @@ def tell(grid: Grid, run_id: str, rows: Sequence[Row]) -> None:
             if row["status"] == FINISHED:
                 _tell_cell(grid, run_id, row)
             progress(number, len(rows))
-        cells = [CellRow.of(row) for row in rows]
-        for measure in ("ap50", "label_f1"):
-            for point in points(cells, measure):
-                name = f"{measure}.{point.method}.{point.noise}"
-                grid.tracker.log(run_id, metrics={name: point.mean}, step=round(1000 * point.rate))
+        _tell_means(grid, run_id, [CellRow.of(row) for row in rows])
         names = ("grid.parquet", "summary.json", "report.html", "plots")
         failed = sum(row["status"] == FAILED for row in rows)
         counts = {"cells": float(len(rows)), "failed": float(failed)}
@@ -172,9 +169,17 @@ def tell(grid: Grid, run_id: str, rows: Sequence[Row]) -> None:
         grid.tracker.finish(run_id, "FAILED" if failed == len(rows) else "FINISHED")
 
 
+def _tell_means(grid: Grid, run_id: str, cells: Sequence[CellRow]) -> None:
+    for measure in VIEWS[grid.settings.task].measures:
+        for point in points(cells, measure):
+            name = f"{measure}.{point.method}.{point.noise}"
+            grid.tracker.log(run_id, metrics={name: point.mean}, step=round(1000 * point.rate))
+
+
 def _tell_cell(grid: Grid, parent: str, row: Row) -> None:
     name = f"{row['method']} {row['noise']} {row['rate']:g} seed {row['seed']}"
     child = grid.tracker.run(f"grid/{grid.run}/{row['digest']}", name, parent=parent)
-    figures = {key: row[key] for key in FIGURES if row[key] is not None}
+    names = (*grid.experiment.figures, "seconds", "train_seconds")
+    figures = {key: row[key] for key in names if row.get(key) is not None}
     params = {key: str(row[key]) for key in ("method", "noise", "rate", "seed", "digest")}
     grid.tracker.log(child, metrics=figures, params=params)

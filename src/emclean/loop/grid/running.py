@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from emclean.loop.console import Console, duration
+from emclean.loop.console import Console
 from emclean.loop.grid import results
-from emclean.loop.grid.methods import METHODS
-from emclean.loop.grid.opening import Grid, Row
-from emclean.loop.grid.work import FAILED, FINISHED, Work
+from emclean.loop.grid.cells import Cell
+from emclean.loop.grid.experiment import FAILED, FINISHED, Experiment, Row
+from emclean.loop.grid.opening import Grid
+from emclean.loop.grid.work import Work
 from emclean.loop.states import locked
 
 
@@ -27,8 +27,9 @@ class Progress:
     """How far a grid is, in training steps; ``steps`` are those of each cell that has to be run."""
 
     console: Console
+    experiment: Experiment
+    cells: Mapping[str, Cell]
     steps: Mapping[str, int]
-    names: Mapping[str, Any]
     done: dict[str, float] = field(default_factory=dict)
     ended: int = 0
     since: float = field(default_factory=time.monotonic)
@@ -42,16 +43,14 @@ class Progress:
     def end(self, digest: str, row: Row | None) -> None:
         """A cell has ended, one way or the other."""
         self.ended += 1
-        self.console.say(f"{self.names[digest]}: {outcome_words(row)}")
+        self.console.say(f"{self.cells[digest]}: {self.words(row)}")
         self.told(digest, self.steps[digest])
 
-
-def outcome_words(row: Row | None) -> str:
-    """A cell's result in a few words."""
-    if row is None or row["status"] == FAILED:
-        return f"failed: {row['reason'] if row else 'its process did not come to an end'}"
-    ap50 = "unknown" if row["ap50"] is None else f"{row['ap50']:.3f}"
-    return f"AP50 {ap50}, label F1 {row['label_f1']:.3f}, {duration(row['seconds'])}"
+    def words(self, row: Row | None) -> str:
+        """How a cell came out, in a few words."""
+        if row is None or row["status"] == FAILED:
+            return f"failed: {row['reason'] if row else 'its process did not come to an end'}"
+        return self.experiment.words(row)
 
 
 def run(grid: Grid) -> Outcome:
@@ -74,9 +73,9 @@ def run_missing(grid: Grid, missing: Sequence[str]) -> dict[str, Row]:
     if not missing:
         return {}
     device = "cpu" if grid.settings.compute == "ray" and not grid.settings.gpu_per_cell else None
-    work = Work(grid.bench, grid.cells, str(grid.files.folder), device)
-    steps = {d: METHODS[grid.cells[d].method].steps(grid.bench.recipe) for d in missing}
-    progress = Progress(grid.console, steps, grid.cells)
+    work = Work(grid.experiment, grid.cells, str(grid.files.folder), device)
+    steps = {digest: grid.experiment.steps(grid.cells[digest]) for digest in missing}
+    progress = Progress(grid.console, grid.experiment, grid.cells, steps)
     return grid.runner.run(work, missing, progress.told, progress.end)
 
 

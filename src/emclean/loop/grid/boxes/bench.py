@@ -3,11 +3,8 @@
 Everything here is plain and picklable, so that a cell runs in any process; nothing imports ray.
 """
 
-import fcntl
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from numpy.typing import NDArray
 
 from emclean.loop import policies
 from emclean.loop.grid.cells import Cell
+from emclean.loop.grid.experiment import Watch
+from emclean.loop.grid.models import alone
 from emclean.models import engine
 from emclean.models.hooks import LocalHooks
 from emclean.models.spec import DetectorSpec, FitJob, FitResult, Schedule
@@ -24,8 +23,6 @@ from emclean.science import noise
 from emclean.types import ImageRecord, Labels, Predictions, Target
 
 FOLDS = 2
-Watch = Callable[[float], None]
-"""Takes the training steps that a cell has done."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ class Case:
         job = self._job(targets, steps, int(self.rng(purpose).integers(2**31)))
         before, out = self.done, Path(job.out)
         out.mkdir(parents=True, exist_ok=True)
-        with _alone(out / "lock") as waited:
+        with alone(out / "lock") as waited:
             self.waited_s += waited
             hooks = LocalHooks(job.out, watch=lambda at: self.watch(before + at.step), device=self.device)
             result: FitResult = engine.fit(job, hooks)
@@ -191,12 +188,3 @@ def expert_labels(bench: Bench, cell: Cell) -> dict[str, Labels]:
     ids = bench.train.ids()
     drawn = rng.permutation(len(ids))[: bench.expert_images]
     return {ids[k]: bench.train.truth[ids[k]] for k in sorted(drawn.tolist())}
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[float]:
-    """Let one process at a time train a model; yields the seconds waited. Ends with the process."""
-    since = time.monotonic()
-    with file.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield time.monotonic() - since

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from emclean.loop.grid.bench import FOLDS, Case, Recipe
+from emclean.loop.grid.boxes.bench import FOLDS, Case, Recipe
 from emclean.science import calibration, consensus, correction
 from emclean.science.grading import Evidence, grade, with_habits
 from emclean.science.rivals import oa_mil, paper

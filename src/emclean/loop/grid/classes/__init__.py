@@ -1,0 +1,1 @@
+"""Grids over classes: how good a classifier each method of learning from noisy labels gives."""

@@ -1,0 +1,80 @@
+"""The cells of a grid over classes: train by a method on noisy labels, and measure on clean ones."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from emclean.loop.console import duration
+from emclean.loop.grid.cells import Cell
+from emclean.loop.grid.classes.bench import Bench, Case, crossfit_steps
+from emclean.loop.grid.experiment import Row, Watch
+from emclean.models import robust
+from emclean.models.classifiers.spec import RECIPE as TRAINING
+
+RECIPE = 1
+"""Goes up when the same cell would come out differently, so that results on file are not used again."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassExperiment:
+    """A grid over classes; ``given`` are the facts that all cells share."""
+
+    bench: Bench
+    cells: tuple[Cell, ...]
+    given: Mapping[str, Any]
+    own_rate: float | None = None
+
+    figures: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "true_rate", "estimated_rate")
+    counts: ClassVar[tuple[str, ...]] = ("images", "trusted", "tested")
+
+    def facts(self, cell: Cell) -> dict[str, Any]:
+        """Data, network and training, trusted labels where the method is given any, whether it is told the
+        rate, and the code's recipes."""
+        given = {
+            **self.given,
+            "course": self.bench.courses[cell.method].facts(),
+            "trusted": self.bench.trusts(cell.method),
+            "tells_rate": self.bench.tells_rate,
+        }
+        return {"given": given, "recipe": RECIPE, "training": TRAINING}
+
+    def steps(self, cell: Cell) -> int:
+        """Those of the method, and of the cross-fit by which it judges labels."""
+        course = self.bench.courses[cell.method]
+        first = crossfit_steps(course.recipe) if self.bench.judges(cell.method) else 0
+        return first + robust.steps(cell.method, course.recipe, course.options)
+
+    def measured(self, cell: Cell, watch: Watch, device: str | None) -> Row:
+        """Train, predict the test pictures, and measure."""
+        return measured(Case(self.bench, cell, watch, device))
+
+    def words(self, row: Row) -> str:
+        """The accuracy, the estimated error rate if any, and the time."""
+        rate = row["estimated_rate"]
+        guess = "" if rate is None else f", estimated error rate {100 * rate:.1f} %"
+        return f"accuracy {100 * row['accuracy']:.1f} %{guess}, {duration(row['seconds'])}"
+
+
+def measured(case: Case) -> Row:
+    """The figures of a case; ``seconds`` without those spent waiting.
+
+    ``trusted`` and ``tested`` count particles: a picture and its mirror image are one.
+    """
+    since, parts = time.monotonic(), case.parts
+    result = case.fit()
+    right = np.argmax(case.predict(result.weights), axis=1) == parts.test.labels
+    recalls = [float(right[parts.test.labels == k].mean()) for k in np.unique(parts.test.labels)]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "true_rate": parts.true_rate(),
+        "estimated_rate": None if case.bench.tells_rate else result.noise_rate,
+        "images": len(parts.train),
+        "trusted": case.bench.trusts(case.cell.method),
+        "tested": len(np.unique(parts.test.pairs)),
+        "seconds": time.monotonic() - since - case.waited_s,
+        "train_seconds": case.trained_s,
+    }
