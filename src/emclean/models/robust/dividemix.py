@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emclean.models.classifiers.nets import Classifier
 from emclean.models.robust.base import Batch, Method, Run, Stage, logits_of, settings
 from emclean.models.robust.mixture import small_component
 
@@ -55,9 +56,8 @@ class DivideMix(Method):
         return torch.stack(terms).sum()
 
     def _plain(self, run: Run, batch: Batch) -> Tensor:
-        losses = [
-            _losses(logits_of(network, batch.images).log_softmax(1), batch.labels) for network in run.networks
-        ]
+        logs = [logits_of(network, batch.images).log_softmax(1) for network in run.networks]
+        losses = [_losses(some, batch.labels) for some in logs]
         self._remember(run, batch, losses)
         return torch.stack([some.mean() for some in losses]).sum()
 
@@ -84,7 +84,7 @@ class DivideMix(Method):
     ) -> Tensor:
         share = _beta(run.options["alpha"])
         other = torch.randperm(len(pictures), device=pictures.device)
-        logits = network(share * pictures + (1 - share) * pictures[other])
+        logits = logits_of(network, share * pictures + (1 - share) * pictures[other])
         wanted = share * target + (1 - share) * target[other]
         p, logs = logits.softmax(1), logits.log_softmax(1)
         cross = -(wanted * logs).sum(1)
@@ -102,7 +102,7 @@ class DivideMix(Method):
 
 
 @torch.no_grad()
-def _said(networks: list, views: list[Tensor]) -> Tensor:  # type: ignore[type-arg]
+def _said(networks: list[Classifier], views: list[Tensor]) -> Tensor:
     """Each network's mean probabilities over the views, ``[2,B,K]``."""
     found = []
     for network in networks:
@@ -118,6 +118,5 @@ def _losses(logs: Tensor, labels: Tensor) -> Tensor:
 
 def _beta(alpha: float) -> float:
     """The larger part of a draw from Beta(alpha, alpha)."""
-    first, second = torch._standard_gamma(torch.full((2,), float(alpha))).tolist()
-    share = first / max(first + second, 1e-12)
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
     return max(share, 1 - share)

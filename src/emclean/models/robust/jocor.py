@@ -1,5 +1,6 @@
 """JoCoR (Wei et al. 2020, arXiv 2003.02752, equations 1 to 4)."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,8 +22,8 @@ class JoCoR(Method):
     def loss(self, run: Run, batch: Batch) -> Tensor:
         """Mean of the joint loss over the pictures where it is smallest."""
         logs = [logits_of(network, batch.images).log_softmax(1) for network in run.networks]
-        given = sum(
-            (functional.nll_loss(some, batch.labels, reduction="none") for some in logs), logs[0].new_zeros(1)
+        given = torch.stack([functional.nll_loss(some, batch.labels, reduction="none") for some in logs]).sum(
+            0
         )
         apart = ((logs[0].exp() - logs[1].exp()) * (logs[0] - logs[1])).sum(1)  # both divergences at once
         joint = (1 - run.options["agree"]) * given + run.options["agree"] * apart

@@ -21,10 +21,8 @@ def small_component(values: Tensor) -> Tensor:
     if len(x) < 2 or float(x.max() - x.min()) < 1e-9:
         return result
     x = (x - x.min()) / (x.max() - x.min())
-    mean, spread = (
-        torch.quantile(x, x.new_tensor([0.25, 0.75])),
-        x.var(unbiased=False).clamp(min=_LEAST).expand(2),
-    )
+    mean = torch.quantile(x, x.new_tensor([0.25, 0.75]))
+    spread = x.var(unbiased=False).clamp(min=_LEAST).expand(2)
     weight = x.new_tensor([0.5, 0.5])
     for _ in range(_ROUNDS):
         share = _shares(x, mean, spread, weight)  # [n,2]

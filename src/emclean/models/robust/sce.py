@@ -23,7 +23,5 @@ class SymmetricCrossEntropy(Method):
         logits = logits_of(run.networks[0], batch.images)
         given = logits.softmax(1).gather(1, batch.labels[:, None])
         reverse = -_LOG_ZERO * (1 - given).mean()
-        return (
-            run.options["alpha"] * functional.cross_entropy(logits, batch.labels)
-            + run.options["beta"] * reverse
-        )
+        straight = functional.cross_entropy(logits, batch.labels)
+        return run.options["alpha"] * straight + run.options["beta"] * reverse

@@ -29,7 +29,8 @@ def consensus(votes: Ints, n_classes: int, rng: np.random.Generator) -> Ints:
         raise ValueError(
             f"votes: expected at least one for every picture, got none for {without[:10].tolist()}"
         )
-    return np.argmax(named + rng.random(named.shape) * 0.5, axis=1).astype(np.int64)
+    label: Ints = np.argmax(named + rng.random(named.shape) * 0.5, axis=1)
+    return label
 
 
 def agreement(votes: Ints, n_classes: int) -> Floats:
