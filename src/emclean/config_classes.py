@@ -116,8 +116,11 @@ class ClassGrid(GridKeys):
 CLASS_PATHS = tuple(f"data.{part}.{name}" for part in ("train", "test") for name in ("images", "labels"))
 """What must be there; a URI is asked only when it is read."""
 
-OF_FAITHFUL = frozenset({"steps", "size", "eval_every"})
-"""The keys of ``classifier`` that a faithful grid may shorten; the rest is as published."""
+OF_FAITHFUL = frozenset({"steps", "batch", "size", "eval_every"})
+"""The keys of ``classifier`` by which a faithful grid may be made smaller."""
+
+FAITHFUL: tuple[ClassMethod, ...] = ("cross_entropy", "two_step", "co_teaching")
+"""The source's methods."""
 
 
 def class_faults(config: ClassGrid) -> list[str]:
@@ -180,8 +183,8 @@ def _method_faults(config: ClassGrid) -> Faults:
     wanted, methods, mirror = config.classifier, config.methods, config.is_mirrored
     needing = [method for method in methods if method in NEED_TRUSTED]
     judging = [method for method in methods if method in NEED_CLEANLAB]
-    faithful = sorted(wanted.model_fields_set - OF_FAITHFUL) if config.preset == "faithful" else []
     return (
+        *(_faithful_faults(config) if config.preset == "faithful" else ()),
         (
             needing and not config.trusted_pairs,
             f"trusted_pairs: {', '.join(needing)} needs trusted labels; give at least 1",
@@ -193,9 +196,17 @@ def _method_faults(config: ClassGrid) -> Faults:
         ),
         (wanted.flip and mirror, "classifier.flip: a mirrored picture is of the other class (mirror=true)"),
         (wanted.zoom[0] > wanted.zoom[1], "classifier.zoom: the first must not be above the second"),
-        *((True, f"classifier.{name}: the preset 'faithful' has its own; leave it out") for name in faithful),
         (
             judging and find_spec("cleanlab") is None,
             f"methods: {', '.join(judging)} needs cleanlab; install it with: pip install -e '.[rivals]'",
         ),
+    )
+
+
+def _faithful_faults(config: ClassGrid) -> Faults:
+    others = [method for method in config.methods if method not in FAITHFUL]
+    own = sorted(config.classifier.model_fields_set - OF_FAITHFUL)
+    return (
+        *((True, f"classifier.{name}: the preset 'faithful' has its own; leave it out") for name in own),
+        (others, f"methods: {', '.join(others)}: the preset 'faithful' has only {', '.join(FAITHFUL)}"),
     )

@@ -4,7 +4,7 @@ Everything here is plain and picklable, so that a cell runs in any process; noth
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,29 +30,27 @@ CROWD = "crowd"
 
 @dataclass(frozen=True)
 class Course:
-    """The network of a method, how it is trained, and the method's own settings."""
+    """The network, and how it is trained."""
 
     spec: ClassifierSpec
     recipe: ClassRecipe
-    options: Mapping[str, float] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What decides the result."""
-        return {"spec": asdict(self.spec), "recipe": asdict(self.recipe), "options": dict(self.options)}
+        return {"spec": asdict(self.spec), "recipe": asdict(self.recipe)}
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
     """What all cells of a grid share.
 
-    Without a ``test`` set every seed holds out a part of ``train``. ``courses`` go by method. With
-    ``tells_rate`` the methods are told the true share of wrong labels. ``models`` is the folder of trained
-    models, named by their content.
+    Without a ``test`` set every seed holds out a part of ``train``. With ``tells_rate`` the methods are told
+    the true share of wrong labels. ``models`` is the folder of trained models, named by their content.
     """
 
     train: ClassSet
     test: ClassSet | None
-    courses: Mapping[str, Course]
+    course: Course
     trusted_pairs: int
     trusted_to_all: bool
     tells_rate: bool
@@ -158,7 +156,7 @@ class Case:
 
     def task(self) -> ClassTask:
         """Everything that decides the training."""
-        course, parts = self.bench.courses[self.cell.method], self.parts
+        course, parts = self.bench.course, self.parts
         trusted = self.trusted()
         return ClassTask(
             parts.train.pictures,
@@ -174,7 +172,6 @@ class Case:
             course.recipe,
             int(_rng(self.cell, "training").integers(2**31)),
             self.bench.models,
-            options=course.options,
         )
 
     def trusted(self) -> Ints:
@@ -209,7 +206,7 @@ class Case:
 def _steps(name: str, task: ClassTask) -> int:
     if name == "crossfit":
         return crossfit_steps(task.recipe)
-    return robust.steps(name, task.recipe, task.options)
+    return robust.steps(name, task.recipe)
 
 
 def crossfit_steps(recipe: ClassRecipe) -> int:

@@ -35,7 +35,7 @@ class ClassExperiment:
         rate, and the code's recipes."""
         given = {
             **self.given,
-            "course": self.bench.courses[cell.method].facts(),
+            "course": self.bench.course.facts(),
             "trusted": self.bench.trusts(cell.method),
             "tells_rate": self.bench.tells_rate,
         }
@@ -43,9 +43,9 @@ class ClassExperiment:
 
     def steps(self, cell: Cell) -> int:
         """Those of the method, and of the cross-fit by which it judges labels."""
-        course = self.bench.courses[cell.method]
-        first = crossfit_steps(course.recipe) if self.bench.judges(cell.method) else 0
-        return first + robust.steps(cell.method, course.recipe, course.options)
+        recipe = self.bench.course.recipe
+        first = crossfit_steps(recipe) if self.bench.judges(cell.method) else 0
+        return first + robust.steps(cell.method, recipe)
 
     def measured(self, cell: Cell, watch: Watch, device: str | None) -> Row:
         """Train, predict the test pictures, and measure."""

@@ -53,7 +53,7 @@ def bench_of(config: ClassGrid, workspace: Path, train: ClassSet, test: ClassSet
     return Bench(
         train,
         test,
-        {method: course(config, method, len(train.classes)) for method in config.methods},
+        course(config, len(train.classes)),
         config.trusted_pairs,
         config.trusted_to_all,
         config.preset == "faithful",
@@ -63,11 +63,12 @@ def bench_of(config: ClassGrid, workspace: Path, train: ClassSet, test: ClassSet
 
 def check(found: ClassExperiment) -> None:
     """What only the data can tell: enough particles of every class, for training, test and the expert."""
+    most = max(found.bench.trusts(cell.method) for cell in found.cells)
     for cell in {(c.noise, c.seed): c for c in found.cells}.values():
-        _check_parts(found.bench, replace(cell, rate=0.0))
+        _check_parts(found.bench, replace(cell, rate=0.0), most)
 
 
-def _check_parts(bench: Bench, cell: Cell) -> None:
+def _check_parts(bench: Bench, cell: Cell, most: int) -> None:
     parts, names = parts_of(bench, cell), bench.train.classes
     for name, labels in (("training", parts.train.labels), ("test", parts.test.labels)):
         missing = [names[k] for k in range(len(names)) if not (labels == k).any()]
@@ -75,7 +76,6 @@ def _check_parts(bench: Bench, cell: Cell) -> None:
             what = f"the {name} part of seed {cell.seed} has no picture of class {', '.join(missing)}."
             raise DataError(what, bench.train.pictures, "Add pictures, or take fewer classes.")
     particles = len(np.unique(parts.train.pairs))
-    most = max(bench.trusts(method) for method in bench.courses)
     if most >= particles:
         what = f"{particles} particles in the training part of seed {cell.seed}; {most} are to be trusted."
         raise DataError(what, bench.train.pictures, "Add pictures, or lower trusted_pairs.")
