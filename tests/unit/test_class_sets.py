@@ -140,7 +140,8 @@ def test_votes_are_those_of_the_named_columns_for_classes_of_the_set(tmp_path):
     assert many.set_aside[0].reason.startswith("1 rows whose votes (one, two, three) name no class")
     assert votes("one", form=MIRROR).votes.T.tolist() == [[0, 1, -1, 1, 1, 0, -1, 0]]
     assert votes().votes.shape == (4, 0)
-    assert votes("one").facts() != many.facts()
+    assert votes("one").facts() == many.facts()
+    assert votes("one").said() != votes("two").said()
 
 
 @pytest.mark.parametrize(

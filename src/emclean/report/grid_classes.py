@@ -21,6 +21,11 @@ CAPTIONS = {
     "heat_accuracy": ("Accuracy by method and rate.", "The colours mean the same in every noise."),
 }
 
+NOTE = (
+    "Accuracy in percent on clean test pictures, mean ± standard error over the seeds. Trusted: particles "
+    "whose true label the method was given, for which an expert has to be paid. Area: under accuracy against "
+    f"rate, as a mean. Last: the largest rate with at least {100 * GOOD:g} %."
+)
 LIMIT = (
     "At 50 % wrong labels of two classes the labels say nothing of which class is which: no method can be "
     "better than chance there, except by labels that are trusted."
@@ -42,11 +47,20 @@ def figures(data: GridData, noise: str) -> dict[str, Draw]:
 def table(cells: Sequence[CellRow], own_rate: float | None) -> tuple[list[list[str]], list[str]]:
     """The means of all noises in one table, and the advice in words."""
     rates = sorted({cell.rate for cell in cells})
-    head = ["method", "noise", *(f"{100 * rate:g} %" for rate in rates), "area", f">= {100 * GOOD:g} %"]
-    every = points(cells, "accuracy")
-    rows = [
-        [curve.method, curve.noise, *_along(every, curve, rates), *_ends(curve)] for curve in curves(cells)
+    head = [
+        "method",
+        "noise",
+        "trusted",
+        *(f"{100 * rate:g} %" for rate in rates),
+        "area",
+        f">= {100 * GOOD:g} %",
     ]
+    every, trusted = points(cells, "accuracy"), _trusted(cells)
+    rows = [
+        [curve.method, curve.noise, str(trusted.get(curve.method, 0)), *_along(every, curve, rates),
+         *_ends(curve)]
+        for curve in curves(cells)
+    ]  # fmt: skip
     return [head, *rows], [*_advice_lines(cells, own_rate), *_limits(cells)]
 
 
@@ -124,13 +138,7 @@ def _noise_means(data: GridData, noise: str) -> str:
     rows, _ = table(mine, None)
     head, *body = [[row[0], *row[2:]] for row in rows]
     cells = [[html.text(cell) for cell in row] for row in body]
-    note = " ".join(
-        (
-            "Accuracy in percent on clean test pictures, mean ± standard error over the seeds; area: under "
-            f"accuracy against rate, as a mean; last: the largest rate with at least {100 * GOOD:g} %.",
-            *_limits(mine),
-        )
-    )
+    note = " ".join((NOTE, *_limits(mine)))
     return html.section(f"Means over the seeds: {noise}", html.table(head, cells, left=(0,)), note=note)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emclean.config_classes import CROWD
 from emclean.loop.classes.sets import ClassSet, split
 from emclean.loop.grid.cells import Cell
 from emclean.loop.grid.experiment import Watch
@@ -24,8 +25,6 @@ from emclean.science.classes.votes import ABSENT
 from emclean.types import Floats, Ints
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.1
-
-CROWD = "crowd"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from emclean.config_classes import CROWD
 from emclean.loop.console import duration
 from emclean.loop.grid.cells import Cell
 from emclean.loop.grid.classes.bench import Bench, Case, crossfit_steps
@@ -31,11 +32,12 @@ class ClassExperiment:
     counts: ClassVar[tuple[str, ...]] = ("images", "trusted", "tested")
 
     def facts(self, cell: Cell) -> dict[str, Any]:
-        """Data, network and training, trusted labels where the method is given any, whether it is told the
-        rate, and the code's recipes."""
+        """Data, network and training, votes and trusted labels where the cell has any, whether the method is
+        told the rate, and the code's recipes."""
         given = {
             **self.given,
             "course": self.bench.course.facts(),
+            "votes": self.bench.train.said() if cell.noise == CROWD else None,
             "trusted": self.bench.trusts(cell.method),
             "tells_rate": self.bench.tells_rate,
         }
