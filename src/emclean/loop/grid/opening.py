@@ -11,9 +11,9 @@ from emclean import services
 from emclean.config import GridKeys
 from emclean.errors import ComputeError
 from emclean.loop.console import Console
-from emclean.loop.grid.boxes import opening as boxes
+from emclean.loop.grid.boxes.opening import opened as boxes_opened
 from emclean.loop.grid.cells import Cell, CellFiles
-from emclean.loop.grid.classes import opening as classes
+from emclean.loop.grid.classes.opening import opened as classes_opened
 from emclean.loop.grid.experiment import Experiment, Opened, Row
 from emclean.loop.grid.work import Work, failure
 from emclean.seams import Tracker
@@ -25,8 +25,8 @@ Told = Callable[[str, float], None]
 Ended = Callable[[str, Row | None], None]
 
 OPENERS: Mapping[str, Callable[[Any, Path, Console], Opened]] = {
-    "boxes": boxes.opened,
-    "classes": classes.opened,
+    "boxes": boxes_opened,
+    "classes": classes_opened,
 }
 """By the configuration's task: what reads its data and plans its cells."""
 

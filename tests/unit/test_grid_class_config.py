@@ -1,0 +1,128 @@
+"""The configuration of a grid over classes: every fault in one report, names that are the same everywhere."""
+
+from typing import get_args
+
+import pytest
+
+from emclean import config_classes
+from emclean.config import load_grid
+from emclean.config_classes import (
+    FAITHFUL,
+    NEED_CLEANLAB,
+    NEED_TRUSTED,
+    OF_FAITHFUL,
+    Classifier,
+    ClassMethod,
+    ClassNoise,
+)
+from emclean.errors import ConfigError
+from emclean.loop.grid.classes.courses import course
+from emclean.models import robust
+from emclean.models.classifiers.spec import FAMILIES
+from pipelines import noise_grid
+
+OWN = ("data.train.images=.", "data.train.labels=.")
+CROWD = ("noise=[crowd]", "data.train.crowd=[v]")
+
+
+def faults_of(*overrides: str) -> tuple[str, ...]:
+    try:
+        load_grid(None, ["task=classes", *overrides])
+    except ConfigError as error:
+        return error.faults
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        (["data.train.images=."], "data.train.labels: needed with data.train.images"),
+        (["data.train.labels=."], "data.train.images: needed with data.train.labels"),
+        ([*OWN, "data.test.images=."], "data.test.labels: needed with data.test.images"),
+        (["data.test.images=.", "data.test.labels=."], "data.test.images: simulated particles bring"),
+        ([*OWN, "data.train.classes=[a]"], "data.train.classes: give two or more"),
+        (
+            [*OWN, "mirror=true", "data.train.classes=[a, b, c]"],
+            "data.train.classes: with mirror there are two",
+        ),
+        (["data.train.classes=[a, b]"], "data.train.classes: only with data.train.images"),
+        ([*OWN, "noise=[crowd]"], "data.train.crowd: needed with noise 'crowd'"),
+        ([*OWN, "data.train.crowd=[v]"], "data.train.crowd: only with 'crowd' among noise"),
+        ([*OWN, *CROWD, "rates=[0.1]"], "rates: have no meaning with noise 'crowd' alone"),
+        ([*OWN, "noise=[pair, independent]"], "noise: 'pair' and 'independent' differ only with mirror=true"),
+        (["trusted_pairs=0"], "trusted_pairs: two_step needs trusted labels"),
+        (["methods=[gce]", "trusted_pairs=0", "trusted_to_all=true"], "trusted_to_all: there are no"),
+        ([*OWN, "classifier.mirror_head=true"], "classifier.mirror_head: only where the mirror image"),
+        (["classifier.flip=true"], "classifier.flip: a mirrored picture is of the other class"),
+        (["classifier.zoom=[1.2, 0.8]"], "classifier.zoom: the first must not be above the second"),
+        (["preset=faithful", "classifier.lr=0.1"], "classifier.lr: the preset 'faithful' has its own"),
+        (["preset=faithful", "methods=[gce]"], "methods: gce: the preset 'faithful' has only cross_entropy"),
+        (["methods=[]"], "methods: empty"),
+        (["seeds=[1, 1]"], "seeds: a value stands there twice"),
+        (["own_rate=2"], "own_rate: Input should be less than or equal to 1"),
+        (["classifier.size=40"], "classifier.size: Input should be a multiple of 16"),
+        (["expert_images=4"], "expert_images: unknown key of this task; it is for task=boxes"),
+        (["data.train.truth=."], "data.train.truth: unknown key of this task; it is for task=boxes"),
+        (["trusted_pair=3"], "trusted_pair: unknown key; did you mean trusted_pairs?"),
+    ],
+)
+def test_what_cannot_work_is_named(overrides, fault):
+    (found,) = faults_of(*overrides)
+    assert found.startswith(fault)
+
+
+def test_all_faults_come_in_one_report_and_end_with_2(capsys):
+    wrong = [
+        "methods=[magic]",
+        "rates=[2]",
+        "classifier.flip=true",
+        "data.train.images=/not/there",
+        "bogus=1",
+    ]
+    assert noise_grid.main(["task=classes", *wrong]) == 2
+    said = capsys.readouterr().err
+    for part in ("methods.0", "rates.0", "'/not/there' does not exist", "data.train.labels: needed", "bogus"):
+        assert part in said
+
+
+def test_methods_that_need_cleanlab_say_so_where_it_is_not(monkeypatch):
+    monkeypatch.setattr(config_classes, "find_spec", lambda name: None)
+    (found,) = faults_of()
+    assert found.startswith("methods: co_teaching needs cleanlab; install it with: pip install -e")
+    assert faults_of("methods=[gce]") == ()
+
+
+def test_simulated_particles_are_mirrored_and_own_pictures_only_when_told():
+    assert load_grid(None, ["task=classes"]).is_mirrored
+    assert not load_grid(None, ["task=classes", "mirror=false"]).is_mirrored
+    assert not load_grid(None, ["task=classes", *OWN]).is_mirrored
+    assert load_grid(None, ["task=classes", *OWN, "mirror=true"]).is_mirrored
+
+
+def test_names_that_yaml_takes_for_numbers_are_names():
+    config = load_grid(None, ["task=classes", *OWN, "data.train.classes=[3, 5]"])
+    assert config.data.train.classes == ("3", "5")
+
+
+def test_methods_families_and_noises_are_those_that_exist():
+    assert set(get_args(ClassMethod)) == set(robust.METHODS)
+    assert set(get_args(ClassNoise)) == {"pair", "independent", "crowd"}
+    assert set(get_args(Classifier.model_fields["family"].annotation)) == set(FAMILIES)
+    needing = {name for name, method in robust.METHODS.items() if method.needs_trusted}
+    judging = {name for name, m in robust.METHODS.items() if m.needs_rate or m.needs_suspects}
+    assert (set(NEED_TRUSTED), set(NEED_CLEANLAB)) == (needing, judging)
+    assert set(FAITHFUL) <= set(robust.METHODS)
+
+
+def test_the_defaults_of_the_network_are_those_of_the_source():
+    """A faithful grid may be made smaller, but not else."""
+    found = course(load_grid(None, ["task=classes", "preset=faithful"]), 2)
+    assert (found.spec.family, found.spec.size) == ("basic", 128)
+    recipe = found.recipe
+    assert (recipe.rotate, recipe.zoom, recipe.half_turns, recipe.flip) == (5.0, (0.7, 1.3), True, False)
+    assert set(Classifier.model_fields) >= OF_FAITHFUL
+
+
+def test_grids_over_boxes_and_classes_have_names_of_their_own():
+    assert load_grid().run_name() == "grid-93253bfa4f"  # runs on file are found again
+    assert load_grid(None, ["task=classes"]).run_name() != load_grid().run_name()
