@@ -43,7 +43,8 @@ def test_the_file_of_defaults_says_the_defaults():
     assert config.load(file) == config.load()
 
 
-GRID = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
+GRIDS = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
+GRID, _, CLASSES = GRIDS.partition("### A grid over classes")
 SHARED = "detector."  # a grid's page points to these keys
 
 
@@ -57,6 +58,11 @@ def test_every_key_stands_in_the_usage_page_with_its_default(key, default):
 )
 def test_every_key_of_a_grid_stands_in_its_section_with_its_default(key, default):
     assert_told(GRID, key, default)
+
+
+@pytest.mark.parametrize(("key", "default"), list(keys(config.ClassGrid)))
+def test_every_key_of_a_grid_over_classes_stands_in_its_section_with_its_default(key, default):
+    assert_told(CLASSES, key, default)
 
 
 def assert_told(page, key, default):
@@ -75,6 +81,8 @@ def test_the_usage_page_names_no_key_that_is_gone():
     assert set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)) - known == set()
     grid = set(re.findall(r"^\| `([^`]+)` \|", GRID, flags=re.MULTILINE))
     assert grid - {key for key, _ in keys(config.NoiseGrid)} == set()
+    classes = set(re.findall(r"^\| `([^`]+)` \|", CLASSES, flags=re.MULTILINE))
+    assert classes - {key for key, _ in keys(config.ClassGrid)} == set()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=name)
@@ -84,7 +92,7 @@ def test_shipped_configurations_are_valid(file):
 
 def faults(file: Path) -> tuple[str, ...]:
     try:
-        (config.load_grid if file.stem == "noise_grid" else config.load)(file)
+        (config.load_grid if file.stem.startswith("noise_grid") else config.load)(file)
     except ConfigError as error:
         return error.faults
     return ()
