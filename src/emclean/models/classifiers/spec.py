@@ -80,7 +80,8 @@ class ClassRecipe:
     magnifications, ``shift`` the largest move as a share of the side; ``half_turns`` turns half of the
     pictures by 180 degrees, ``flip`` mirrors half of them (only for sets whose mirror image is of the same
     class). Every ``eval_every`` steps, and after the last, the (noisy) validation part is predicted; ``keep``
-    says which weights stay: those of the ``best`` such evaluation, or the ``last``. ``ema`` is the decay of
+    says which weights stay: the ``last``, or the ``best``: those of the latest evaluation that is not clearly
+    (by a standard error) below the best one. ``ema`` is the decay of
     averaged weights, which are then what is validated and kept; 0 averages nothing.
     """
 

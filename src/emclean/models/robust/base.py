@@ -131,11 +131,11 @@ class Method:
         return [Stage("train", recipe.steps)]
 
     def keep(self, recipe: ClassRecipe) -> str:
-        """Which weights stay: those of the ``best`` evaluation, or the ``last``."""
+        """Which weights stay: the ``best`` as ``ClassRecipe`` says it, or the ``last``."""
         return recipe.keep
 
     def patience(self, options: Options) -> int:
-        """After how many evaluations without a better one a stage ends; 0 never."""
+        """After how many evaluations clearly below the best a stage ends; 0 never."""
         return 0
 
     def chosen(self, run: Run, stage: Stage) -> Tensor:

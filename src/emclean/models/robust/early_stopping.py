@@ -10,9 +10,9 @@ from emclean.models.robust.base import Method, Options, settings
 
 
 class EarlyStopping(Method):
-    """-log p of the given label; the best weights on noisy validation stay, whatever the recipe says.
+    """-log p of the given label; the weights best on noisy validation stay, whatever the recipe says.
 
-    Training ends after ``patience`` evaluations without a better one.
+    Training ends after ``patience`` evaluations in a row that are clearly below the best.
     """
 
     name = "early_stopping"

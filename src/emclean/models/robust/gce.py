@@ -19,4 +19,4 @@ class GeneralisedCrossEntropy(Method):
         """Mean of (1 - p^q) / q."""
         q = run.options["q"]
         logs = logits_of(run.networks[0], batch.images).log_softmax(1).gather(1, batch.labels[:, None])
-        return ((1 - (q * logs).exp()) / q).mean()
+        return (-(q * logs).expm1() / q).mean()

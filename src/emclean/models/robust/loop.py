@@ -158,6 +158,7 @@ class Training:
             self.networks = [build(self.task.spec).to(self.device) for _ in range(self.worker.networks)]
         self._follow_afresh()
         self.best: States = []
+        self.best_met = torch.zeros(len(self.validation), dtype=torch.bool)
         state.best, state.stale = None, 0
         self.optimiser = self._optimiser()
         self.worker.begin(self, self.stage)
@@ -223,20 +224,20 @@ class Training:
         state = self.state
         loss = sum(state.losses) / len(state.losses)
         state.losses.clear()
-        score = self._accuracy()
+        met = self._met()
+        score = float(met.double().mean()) if len(met) else None
         state.history.append(ClassEvaluation(self.stage.name, state.step, loss, score))
-        better = score is None or state.best is None or score > state.best
-        state.stale = 0 if better else state.stale + 1
-        if better or score == state.best:  # of equals the longer trained
-            state.best = score
+        if score is not None and (state.best is None or score >= state.best):
+            state.best, self.best_met = score, met
+        fell = clearly_below(met, self.best_met)
+        state.stale = state.stale + 1 if fell else 0
+        if not fell:
             self.best = [_copy(network.state_dict()) for network in self.served.networks]
 
-    def _accuracy(self) -> float | None:
-        """Share of the validation part's noisy labels that are met; None without such a part."""
-        if not len(self.validation):
-            return None
+    def _met(self) -> Tensor:
+        """Mask of the validation part's noisy labels that are met."""
         found = engine.probabilities(self.served, self.validation, self.device).argmax(1)
-        return float((found.numpy() == self.task.validation_labels).mean())
+        return found == torch.from_numpy(self.task.validation_labels)
 
     def _progress(self) -> Progress:
         state = self.state
@@ -284,6 +285,7 @@ class Training:
             "networks": [network.state_dict() for network in self.networks],
             "served": [network.state_dict() for network in self.served.networks],
             "best": self.best,
+            "best_met": self.best_met,
             "optimiser": self.optimiser.state_dict(),
             "memory": self.memory,
             "state": json.dumps(asdict(self.state)),
@@ -302,7 +304,8 @@ class Training:
             return
         stored = json.loads(content["state"])
         stored["history"] = [ClassEvaluation(**row) for row in stored["history"]]
-        self.state, self.memory, self.best = _State(**stored), content["memory"], content["best"]
+        self.state, self.memory = _State(**stored), content["memory"]
+        self.best, self.best_met = content["best"], content["best_met"].cpu()
         self.networks = [build(self.task.spec).to(self.device) for _ in content["networks"]]
         self._follow_afresh()
         for network, state in zip(self.networks, content["networks"], strict=True):
@@ -338,6 +341,17 @@ def pace(done: float, schedule: str) -> float:
     if schedule == "constant":
         return 1.0
     return _FLAT + (1 - _FLAT) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def clearly_below(met: Tensor, best: Tensor) -> bool:
+    """Whether fewer labels are ``met [n]`` than by the ``best``, by more than one standard error.
+
+    Only labels that one meets and the other does not can tell: their number's square root is the standard
+    error of the difference. Among models that noisy labels cannot tell apart the longest trained is taken,
+    where the mere best would be one by lot.
+    """
+    lost, won = int((best & ~met).sum()), int((met & ~best).sum())
+    return lost - won > math.sqrt(lost + won)
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Tensor]:
