@@ -88,6 +88,21 @@ def test_trusted_labels_replace_given_ones_and_new_rows_join(job: ClassTask) -> 
     assert found.labels.tolist() == [1 - job.labels[0], *job.labels[1:].tolist(), 1]
 
 
+def test_a_share_of_every_batch_is_of_trusted_labels(job: ClassTask, data: Toy) -> None:
+    """Labels that say nothing are borne when a few that are right are shown often enough."""
+    lot = np.random.default_rng(0).integers(0, 2, 80)
+    job = replace(
+        job, labels=np.concatenate([lot, 1 - lot]), validation_labels=data.truth(job.validation_rows)
+    )
+    recipe = replace(RECIPE, steps=40, eval_every=40)
+    met = []
+    for share in (0.0, 0.5):
+        changed = replace(job, recipe=replace(recipe, trusted_share=share), out=f"{job.out}{share}")
+        met.append(fit("cross_entropy", changed, hooks(changed)).history[-1].accuracy)
+    assert met[1] > 0.85
+    assert met[1] > met[0]
+
+
 def test_the_learning_rate_falls_by_half_a_cosine() -> None:
     assert pace(0.0, "cosine") == 1.0
     assert pace(0.5, "cosine") == pytest.approx(0.51)

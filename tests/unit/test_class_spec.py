@@ -51,6 +51,7 @@ def test_a_specification_survives_json_and_unknown_keys_do_not() -> None:
         {"lr": 0.0},
         {"zoom": (1.3, 0.7)},
         {"ema": 1.0},
+        {"trusted_share": 1.0},
         {"optimiser": "lion"},
         {"schedule": "steps"},
         {"keep": "first"},

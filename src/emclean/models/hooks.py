@@ -16,7 +16,10 @@ Save = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands; ``ap50`` is the newest on the validation part, None where there is none."""
+    """Where training stands; ``ap50`` is the newest on the validation part, None where there is none.
+
+    Of a classifier it is the accuracy.
+    """
 
     step: int
     total: int

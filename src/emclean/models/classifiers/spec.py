@@ -82,7 +82,8 @@ class ClassRecipe:
     class). Every ``eval_every`` steps, and after the last, the (noisy) validation part is predicted; ``keep``
     says which weights stay: the ``last``, or the ``best``: those of the latest evaluation that is not clearly
     (by a standard error) below the best one. ``ema`` is the decay of
-    averaged weights, which are then what is validated and kept; 0 averages nothing.
+    averaged weights, which are then what is validated and kept; 0 averages nothing. Of every batch,
+    ``trusted_share`` is drawn from the trusted labels where there are any, however few beside the others.
     """
 
     steps: int = 400
@@ -99,6 +100,7 @@ class ClassRecipe:
     eval_every: int = 50
     keep: str = "best"
     ema: float = 0.0
+    trusted_share: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "zoom", (float(self.zoom[0]), float(self.zoom[1])))
@@ -108,6 +110,7 @@ class ClassRecipe:
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(self.lr > 0, "lr", "a number above 0", self.lr)
         require(0 < self.zoom[0] <= self.zoom[1], "zoom", "a range above 0", self.zoom)
+        require(0 <= self.trusted_share < 1, "trusted_share", "a number from 0 to 1", self.trusted_share)
         require(0 <= self.ema < 1, "ema", "a number from 0 to 1", self.ema)
         require(self.optimiser in OPTIMISERS, "optimiser", " or ".join(OPTIMISERS), self.optimiser)
         require(self.schedule in SCHEDULES, "schedule", " or ".join(SCHEDULES), self.schedule)
@@ -162,6 +165,7 @@ class ClassTask:
         require(rate is None or 0 <= rate < 1, "noise_rate", "None or a number from 0 to 1", rate)
         require(self.seed >= 0, "seed", "at least 0", self.seed)
         require(bool(self.out), "out", "a folder", self.out)
+        object.__setattr__(self, "options", dict(self.options))
         self._check_probabilities(n)
 
     def _check_probabilities(self, n: int) -> None:

@@ -150,6 +150,8 @@ class Training:
             self._begin()
         chosen = self.worker.chosen(self, self.stage).cpu().numpy()
         self.order = Order(np.flatnonzero(chosen), (self.task.seed, 0, self.state.stage))
+        bought = np.flatnonzero(self.samples.trusted)
+        self.bought = Order(bought, (self.task.seed, 4, self.state.stage)) if len(bought) else None
 
     def _begin(self) -> None:
         state = self.state
@@ -193,7 +195,7 @@ class Training:
             group["lr"] = recipe.lr * self.stage.lr * pace(self.done, recipe.schedule)
         for network in self.networks:
             network.train()
-        index = torch.from_numpy(self.order.batch(state.step, recipe.batch))
+        index = self._places()
         there = index.to(self.device)
         batch = Batch(self.view(index), self.labels[there], self.trusted[there], there)
         loss = self.worker.update(self, batch)
@@ -206,6 +208,15 @@ class Training:
         state.step += 1
         state.losses.append(loss)
         self._follow()
+
+    def _places(self) -> Tensor:
+        """What this step trains on; a share of it is drawn from the trusted labels, if that is wanted."""
+        size, step = self.task.recipe.batch, self.state.step
+        own = round(self.task.recipe.trusted_share * size) if self.bought else 0
+        places = self.order.batch(step, size - own)
+        if self.bought and own:
+            places = np.concatenate([places, self.bought.batch(step, own)])
+        return torch.from_numpy(places)
 
     @torch.no_grad()
     def _follow(self) -> None:

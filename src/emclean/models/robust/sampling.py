@@ -20,7 +20,8 @@ class Samples:
     def of(task: ClassTask) -> "Samples":
         """The task's pictures; a trusted label takes the place of the one that was given."""
         bought = dict(zip(task.trusted_rows.tolist(), task.trusted_labels.tolist(), strict=True))
-        extra = [row for row in bought if row not in set(task.rows.tolist())]
+        known = set(task.rows.tolist())
+        extra = [row for row in bought if row not in known]
         rows = np.concatenate([task.rows, np.array(extra, np.int64)])
         trusted = np.isin(rows, task.trusted_rows)
         labels = np.concatenate([task.labels, np.zeros(len(extra), np.int64)])
