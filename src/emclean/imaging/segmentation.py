@@ -64,13 +64,15 @@ class Settings:
 @dataclass(frozen=True)
 class Levels:
     """What was measured of a picture: grey levels that become 0 and 255, the threshold between ground and
-    particle (of what :func:`_response` gives), the usual length in px and area in square px."""
+    particle (of what :func:`_response` gives), the usual length in px and area in square px, and the scale in
+    px at which the surroundings of uneven ground are taken."""
 
     low: float
     high: float
     threshold: float
     length: float
     area: float
+    surroundings: float = USUAL
 
     @property
     def margin(self) -> int:
@@ -112,9 +114,9 @@ def measure(source: Windows, settings: Settings) -> Levels:
     while True:
         parts = _spread_parts(source, side)
         low, high = _bounds(parts)
-        levels = Levels(low, high, 0.0, settings.length or 0.0, 0.0)
+        levels = Levels(low, high, 0.0, 0.0, 0.0, settings.length or USUAL)
         greys = [stretched(part, levels, settings.bright) for part in parts]
-        responses = [_response(grey, settings) for grey in greys]
+        responses = [_response(grey, levels, settings) for grey in greys]
         values = np.concatenate([response[::2, ::2].ravel() for response in responses])
         levels = replace(levels, threshold=_split(values))
         forms = [form for response in responses for form in _whole_forms(response, levels)]
@@ -150,7 +152,7 @@ def _bounds(parts: Sequence[NDArray[Any]]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _response(grey: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32]:
+def _response(grey: NDArray[np.uint8], levels: Levels, settings: Settings) -> NDArray[np.float32]:
     """What is compared with the threshold: the smoothed grey; of uneven ground, how far it stands out.
 
     The latter is a difference of two Gaussians, which approximates the Laplacian of a Gaussian at the scale
@@ -162,7 +164,7 @@ def _response(grey: NDArray[np.uint8], settings: Settings) -> NDArray[np.float32
     height, width = fine.shape
     padded = np.pad(fine, ((0, -height % REDUCED), (0, -width % REDUCED)), mode="edge")
     blocks = padded.reshape(padded.shape[0] // REDUCED, REDUCED, -1, REDUCED).mean(axis=(1, 3))
-    broad = ndimage.gaussian_filter(blocks, (settings.length or USUAL) / REDUCED, mode="nearest")
+    broad = ndimage.gaussian_filter(blocks, levels.surroundings / REDUCED, mode="nearest")
     ground = ndimage.zoom(broad, REDUCED, order=1, mode="nearest", grid_mode=True)
     return np.asarray(fine - ground[:height, :width])
 
@@ -235,7 +237,7 @@ def segment(
 
     Returned are those whose centre lies in the core, or so close to it that another window may think so.
     """
-    labels = _foreground(_response(pixels, settings), levels)
+    labels = _foreground(_response(pixels, levels, settings), levels)
     found: list[Instance] = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is None:

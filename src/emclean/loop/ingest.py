@@ -54,8 +54,8 @@ class Ingested:
 
 
 @dataclass(frozen=True)
-class _File:
-    """One file in the folder: its name there, its address, and what changes when it does."""
+class PictureFile:
+    """One file in a folder: its name there, its address, and what changes when it does."""
 
     name: str
     uri: str
@@ -121,7 +121,7 @@ def _ingested(
     among: Collection[str] | None = None,
 ) -> Ingested:
     cache.mkdir(parents=True, exist_ok=True)
-    found = _listing(images)
+    found = listing(images)
     entries, absent = _match(file, found)
     if among is not None:
         found = [one for one in found if one.name in among]
@@ -153,7 +153,7 @@ class _Outcome:
         self.set_aside = set_aside
         self.unlabelled: list[str] = []
 
-    def add(self, one: _File, read: _Read, entry: ImageEntry | None, file: LabelFile) -> None:
+    def add(self, one: PictureFile, read: _Read, entry: ImageEntry | None, file: LabelFile) -> None:
         """Take in one picture with its labels, or set it aside."""
         record = read.record
         fault = read.fault or (_clash(record, entry, self.records) if record else "")
@@ -218,7 +218,7 @@ def _added(before: Labels | None, more: Labels, who: str) -> Labels:
     )
 
 
-def _listing(images: str) -> list[_File]:
+def listing(images: str) -> list[PictureFile]:
     """Every file under the folder that may be a picture, by name."""
     try:
         fs, root = fsspec.core.url_to_fs(str(images))
@@ -234,7 +234,7 @@ def _listing(images: str) -> list[_File]:
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
         if not hidden and PurePosixPath(name).suffix.lower() not in NOT_PICTURES:
             uri = path if local else fs.unstrip_protocol(path)
-            files.append(_File(name.replace(os.sep, "/"), uri, _stamp(info)))
+            files.append(PictureFile(name.replace(os.sep, "/"), uri, _stamp(info)))
     return files
 
 
@@ -244,7 +244,7 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return f"{info.get('size')} {times[0]}" if times else ""
 
 
-def _match(file: LabelFile, found: Sequence[_File]) -> tuple[dict[str, ImageEntry], list[SetAside]]:
+def _match(file: LabelFile, found: Sequence[PictureFile]) -> tuple[dict[str, ImageEntry], list[SetAside]]:
     """Which label entry belongs to which file in the folder, and the entries that belong to none."""
     names = {one.name for one in found}
     tails: dict[str, list[str]] = {}
@@ -274,7 +274,7 @@ def _place(asked: str, names: set[str], tails: Mapping[str, list[str]]) -> str |
     return alike[0] if len(alike) == 1 else None
 
 
-def _read_all(files: Sequence[_File], cache: Path, progress: Progress | None) -> Iterator[_Read]:
+def _read_all(files: Sequence[PictureFile], cache: Path, progress: Progress | None) -> Iterator[_Read]:
     """What each file holds, in their order; unchanged files come from the index."""
     index = _load_index(cache)
     with ThreadPoolExecutor(READERS) as pool:
@@ -288,7 +288,7 @@ def _read_all(files: Sequence[_File], cache: Path, progress: Progress | None) ->
     _replace(cache / INDEX, json.dumps(index).encode())
 
 
-def _read(one: _File, cache: Path) -> _Read:
+def _read(one: PictureFile, cache: Path) -> _Read:
     """Read one file and keep its grey copy."""
     try:
         data = readers.read_bytes(one.uri)
@@ -304,7 +304,7 @@ def _read(one: _File, cache: Path) -> _Read:
     return _Read(record, picture.notes)
 
 
-def _known(one: _File, cache: Path, index: Mapping[str, list[Any]]) -> _Read | None:
+def _known(one: PictureFile, cache: Path, index: Mapping[str, list[Any]]) -> _Read | None:
     """What the index says of an unchanged file whose grey copy is there."""
     row = index.get(one.uri)
     if not one.stamp or row is None or row[0] != one.stamp or not pixels_path(cache, row[1]).exists():

@@ -33,13 +33,14 @@ WISDOM = 3.0
 class Confusion:
     """What a classifier makes of particles with clean labels, none of which it was trained on: counts.
 
-    ``symmetric``: it treats mirror images alike by construction, so that both hands share one error rate.
+    A particle may count in parts. ``symmetric``: it treats mirror images alike by construction, so that both
+    hands share one error rate.
     """
 
-    left_as_left: int
-    left_as_right: int
-    right_as_left: int
-    right_as_right: int
+    left_as_left: float
+    left_as_right: float
+    right_as_left: float
+    right_as_right: float
     symmetric: bool = False
 
     def __post_init__(self) -> None:

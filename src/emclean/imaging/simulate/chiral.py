@@ -63,7 +63,8 @@ def body(rng: np.random.Generator, population: Population = "ideal", pose: Pose 
     if pose == "end":
         half_length = half_width * float(rng.uniform(0.95, 1.15))
     tilt = float(np.radians(rng.uniform(20, 32) if ideal else rng.uniform(9, 36)))
-    lean = tilt * float(rng.uniform(0.15, 0.4)) if pose == "front" else 0.0
+    lean = tilt * float(rng.uniform(0.15, 0.4) if ideal else rng.uniform(-0.05, 0.3))
+    lean = lean if pose == "front" else 0.0
     sides = _sheared(_outline(rng, half_length, half_width, pose), lean)
     facets = _facets(rng, half_length, half_width, pose, tilt)
     greys = rng.uniform(0.36, 0.5) + rng.normal(0.0, 0.05 if ideal else 0.06, len(facets))

@@ -4,7 +4,7 @@ Simulated particles are found in simulated micrographs just as real ones are in 
 segmentation and turned by the same code; the simulator's truth labels them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,12 @@ from emclean.types import Ints
 LEFT, RIGHT, UNUSABLE = 0, 1, 2
 NAMES = ("left", "right", "unusable")
 """What a clean label says of a particle; the place in the list is its number."""
+
+SIMULATED = "simulated micrographs"
+"""What :attr:`Particles.source` says of simulated ones."""
+
+VERSION = 1
+"""Goes up when the same particles would be simulated differently."""
 
 FIELD = 1024
 """Side in px of the simulated micrographs that particles are taken from."""
@@ -47,7 +53,12 @@ class InMemory:
         return self.pixels[rows, cols]
 
 
-def simulated(n: int, seed: int, settings: segmentation.Settings) -> Particles:
+def simulated(
+    n: int,
+    seed: int,
+    settings: segmentation.Settings,
+    progress: Callable[[float, float], None] = lambda done, total: None,
+) -> Particles:
     """About ``n`` particles of simulated practical micrographs, half of them left-handed."""
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
@@ -59,8 +70,9 @@ def simulated(n: int, seed: int, settings: segmentation.Settings) -> Particles:
             pictures.append(picture)
             labels.append(label)
         number += 1
+        progress(min(len(pictures), n), n)
     chosen = np.array(labels[:n], np.int64)
-    return Particles(np.stack(pictures[:n]), chosen, np.arange(n, dtype=np.int64), "simulated micrographs")
+    return Particles(np.stack(pictures[:n]), chosen, np.arange(n, dtype=np.int64), SIMULATED)
 
 
 def found_in(

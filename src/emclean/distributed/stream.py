@@ -1,0 +1,69 @@
+"""Many small independent pieces of work streamed through Ray Data: each is a task, results come as they end.
+
+Only the texts that describe the pieces and their outcomes pass through Ray, so that the driver's memory does
+not grow with what the pieces read. Whatever a piece achieves it writes down itself.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from emclean.errors import ComputeError, EmcleanError
+
+Work = Callable[[str], str]
+"""Does the piece that a text describes, and describes its outcome."""
+
+MOST_BLOCKS = 2000
+"""Tasks that a stream is cut into at most; each then does several pieces."""
+
+_TEXT = "text"
+
+
+def run_all(
+    work: Work, pieces: Sequence[str], ended: Callable[[str], None], *, at_once: int | None = None
+) -> None:
+    """Do every piece on the cluster that the process has joined; ``ended`` gets each outcome, in any order.
+
+    A piece takes one core. One whose process dies is done again elsewhere. What ``work`` raises ends all.
+    """
+    import ray
+
+    if not pieces:
+        return
+    with_text = [{_TEXT: piece} for piece in pieces]
+    cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    data = _quiet(ray)
+    blocks = min(len(pieces), MOST_BLOCKS)
+    size = min(at_once or cores, cores)
+    stream = data.from_items(with_text, override_num_blocks=blocks).map(
+        _done, fn_kwargs={"work": work}, num_cpus=1, compute=data.TaskPoolStrategy(size)
+    )
+    try:
+        for row in stream.iter_rows():
+            ended(row[_TEXT])
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, EmcleanError):
+            raise cause from None
+        reason = (str(cause or error).strip().splitlines() or [type(error).__name__])[-1][:300]
+        raise ComputeError(f"a piece of work broke off ({reason}).", "ray") from error
+
+
+def _quiet(ray: Any) -> Any:
+    """Ray Data without its bars and reports on standard error: the job tells its own progress."""
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return data
+
+
+def _done(row: dict[str, str], work: Work) -> dict[str, str]:
+    """What every task runs."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # one core is what was asked for
+    return {_TEXT: work(row[_TEXT])}

@@ -1,0 +1,171 @@
+"""The flow of an analysis: classifiers, levels of every picture, windows that are not on file, results."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emclean.errors import DataError
+from emclean.imaging import pose
+from emclean.imaging.segmentation import Levels
+from emclean.loop.analysis import results
+from emclean.loop.analysis.gathering import gather
+from emclean.loop.analysis.judges import Judges, judges
+from emclean.loop.analysis.opening import Analysis, settings_of, wanted_of
+from emclean.loop.analysis.pieces import RECIPE, Measured, Micrograph, Piece, pieces_of
+from emclean.loop.analysis.work import Measuring, Search
+from emclean.loop.console import Console
+from emclean.loop.states import locked
+from emclean.types import SetAside
+
+OVERLAYS = 6
+"""Pictures that the report shows with what was found."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The summary's path, and the exit code."""
+
+    summary: Path
+    code: int = 0
+
+
+@dataclass
+class Progress:
+    """How far the windows are, in millions of px; ``faults`` are the reasons by picture."""
+
+    console: Console
+    pieces: int
+    total: int
+    done: int = 0
+    ended: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, text: str) -> None:
+        """Take note of what came out of a window."""
+        out = json.loads(text)
+        self.ended, self.done = self.ended + 1, self.done + out["pixels"]
+        if out["reason"] is not None:
+            self.faults.setdefault(out["image_id"], out["reason"])
+        words = f"{self.ended} of {self.pieces} windows are done; million pixels"
+        self.console.progress(words, round(self.done / 1e6, 1), round(self.total / 1e6, 1), self.since)
+
+
+def run(analysis: Analysis) -> Outcome:
+    """Run the analysis to its end; a window that is on file is not worked through again."""
+    with locked(analysis.folder), results.followed(analysis) as run_id:
+        found = _judges(analysis)
+        measured, aside = measure(analysis)
+        plan = planned(analysis, measured, found)
+        spent, faults = search(analysis, plan, found)
+        names = {picture.image_id: picture.name for picture in analysis.pictures}
+        aside += [SetAside("image", names[image], reason) for image, reason in faults.items()]
+        usable = [entry for entry in plan if entry[0].image_id not in faults]
+        if not usable:
+            reasons = "; ".join(f"{item.item}: {item.reason}" for item in aside[:3])
+            raise DataError(f"no picture can be analysed ({reasons}).", "data.images", "Check them.")
+        with analysis.console.stage("gathering the particles"):
+            wanted = analysis.settings.classifier.usable_from
+            gathered = gather(usable, windows_home(analysis), analysis.folder, wanted, OVERLAYS)
+        file = results.write(analysis, gathered, found, aside, spent)
+        results.tell(analysis, run_id)
+        return Outcome(file)
+
+
+def _judges(analysis: Analysis) -> Judges:
+    """The classifiers, trained where they are not given and not on file."""
+    wanted = wanted_of(analysis.settings)
+    clean = analysis.clean()
+    words = "testing the classifiers" if wanted.weights and wanted.usable_weights else "training classifiers"
+    with analysis.console.stage(words) as progress:
+        found = judges(wanted, clean, analysis.home, progress)
+    analysis.console.say(results.judged_words(found))
+    return found
+
+
+def windows_home(analysis: Analysis) -> Path:
+    """Where the finished windows lie."""
+    return analysis.home / "windows"
+
+
+def measure(analysis: Analysis) -> tuple[list[tuple[Micrograph, Measured]], list[SetAside]]:
+    """The levels of every picture, in order, and the pictures that cannot be read."""
+    keys = analysis.settings.segmentation
+    home = analysis.home / "levels"
+    work = Measuring(settings_of(analysis.settings), keys.length_nm, keys.pixel_size_nm, str(home))
+    known, pieces = {}, []
+    for picture in analysis.pictures:
+        key = _digest([picture.image_id, asdict(work.settings), keys.length_nm, keys.pixel_size_nm, RECIPE])
+        known[picture.image_id] = key
+        if not (home / f"{key}.json").exists():
+            pieces.append(json.dumps({"key": key, "uri": picture.uri}))
+    faults: dict[str, str] = {}
+    with analysis.console.stage(f"measuring {len(pieces)} of {len(known)} pictures") as progress:
+        done = 0
+
+        def ended(text: str) -> None:
+            nonlocal done
+            out, done = json.loads(text), done + 1
+            if out["reason"] is not None:
+                faults[out["key"]] = out["reason"]
+            progress(done, len(pieces))
+
+        analysis.runner.run(work, pieces, ended)
+    aside = list(analysis.set_aside)
+    found = []
+    for picture in analysis.pictures:
+        key = known[picture.image_id]
+        if key in faults:
+            aside.append(SetAside("image", picture.name, faults[key]))
+        else:
+            found.append((picture, _levels(home / f"{key}.json")))
+    return found, aside
+
+
+def _levels(file: Path) -> Measured:
+    given = json.loads(file.read_text(encoding="utf-8"))
+    shape = given["shape"][0], given["shape"][1]
+    return Measured(shape, given["nm"], Levels(**given["levels"]))
+
+
+def _digest(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+Plan = list[tuple[Micrograph, Measured, list[Piece]]]
+
+
+def planned(analysis: Analysis, measured: Sequence[tuple[Micrograph, Measured]], found: Judges) -> Plan:
+    """The windows of every picture."""
+    given: Mapping[str, Any] = {
+        "segmentation": asdict(settings_of(analysis.settings)),
+        "judges": found.digest(),
+        "usable_from": analysis.settings.classifier.usable_from,
+        "pose": [pose.SIDE, pose.FILL],
+    }
+    core = analysis.settings.segmentation.window
+    return [(picture, levels, pieces_of(picture, levels, core, given)) for picture, levels in measured]
+
+
+def search(analysis: Analysis, plan: Plan, found: Judges) -> tuple[results.Spent, dict[str, str]]:
+    """Work through the windows that are not on file; what it took, and the faults by picture."""
+    home = windows_home(analysis)
+    every = [piece for _, _, pieces in plan for piece in pieces]
+    missing = [piece for piece in every if not (home / f"{piece.key}.parquet").exists()]
+    analysis.console.say(f"{len(every)} windows: {len(every) - len(missing)} on file, {len(missing)} to do")
+    pixels = sum(piece.pixels for piece in missing)
+    progress = Progress(analysis.console, len(missing), pixels)
+    work = Search(
+        settings_of(analysis.settings),
+        found.hand,
+        found.usable,
+        analysis.settings.classifier.usable_from,
+        str(home),
+    )
+    analysis.runner.run(work, [piece.text() for piece in missing], progress)
+    seconds = time.monotonic() - progress.since
+    return results.Spent(len(every), len(missing), pixels, seconds), progress.faults
