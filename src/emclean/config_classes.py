@@ -13,13 +13,16 @@ ClassMethod = Literal[
     "cross_entropy", "early_stopping", "label_smoothing", "gce", "sce", "forward", "elr", "two_step",
     "co_teaching", "co_teaching_plus", "jocor", "confident", "dividemix", "sam",
 ]  # fmt: skip
-"""What a grid over classes compares; each is an entry of ``models.robust.METHODS``."""
+"""The methods of learning classes from noisy labels; each is an entry of ``models.robust.METHODS``."""
+
+Control = Literal["low_rate", "no_average"]
+"""What a fair grid compares them with."""
 
 NEED_TRUSTED: tuple[ClassMethod, ...] = ("two_step",)
 """The methods that begin with trusted labels."""
 
 NEED_CLEANLAB: tuple[ClassMethod, ...] = ("forward", "co_teaching", "co_teaching_plus", "jocor", "confident")
-"""The methods that are told, or estimate, how many labels are wrong."""
+"""The methods that judge labels, where they are not told how many are wrong."""
 
 ClassNoise = Literal["pair", "independent", "crowd"]
 """The noises of a grid over classes: particles wrong as a whole, pictures one by one, real labellers."""
@@ -72,7 +75,7 @@ class ClassData(Section):
 
 
 class Classifier(Section):
-    """The network of every cell, its training, and how pictures are varied in it."""
+    """A network, its training, and how pictures are varied in it."""
 
     family: Literal["compact", "basic"] = "compact"
     size: int = Field(64, ge=16, multiple_of=16)
@@ -88,6 +91,24 @@ class Classifier(Section):
     flip: bool = False
 
 
+class GridClassifier(Section):
+    """What every cell has in place of what its preset says; none: the preset's."""
+
+    family: Literal["compact", "basic"] | None = None
+    size: int | None = Field(None, ge=16, multiple_of=16)
+    steps: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1)
+    lr: float | None = Field(None, gt=0)
+    eval_every: int | None = Field(None, ge=1)
+    trusted_share: float | None = Field(None, ge=0, lt=1)
+    mirror_head: bool = False
+    rotate: float | None = Field(None, ge=0, le=180)
+    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
+    shift: float | None = Field(None, ge=0, le=0.5)
+    half_turns: bool | None = None
+    flip: bool | None = None
+
+
 class ClassGrid(GridKeys):
     """The configuration of a grid over classes; without any further key it runs on simulated particles.
 
@@ -99,13 +120,13 @@ class ClassGrid(GridKeys):
     task: Literal["classes"] = "classes"
     data: ClassData = ClassData()
     mirror: bool | None = None
-    methods: tuple[ClassMethod, ...] = ("cross_entropy", "two_step", "co_teaching")
+    methods: tuple[ClassMethod | Control, ...] = ("cross_entropy", "two_step", "co_teaching")
     noise: tuple[ClassNoise, ...] = ("pair",)
     rates: tuple[Rate, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.46)
     trusted_pairs: int = Field(20, ge=0)
     trusted_to_all: bool = False
     own_rate: float | None = Field(None, ge=0, le=1)
-    classifier: Classifier = Classifier()
+    classifier: GridClassifier = GridClassifier()
 
     @property
     def is_mirrored(self) -> bool:
@@ -182,7 +203,7 @@ def _noise_faults(config: ClassGrid) -> Faults:
 def _method_faults(config: ClassGrid) -> Faults:
     wanted, methods, mirror = config.classifier, config.methods, config.is_mirrored
     needing = [method for method in methods if method in NEED_TRUSTED]
-    judging = [method for method in methods if method in NEED_CLEANLAB]
+    judging = [method for method in methods if method in NEED_CLEANLAB and config.preset == "fair"]
     return (
         *(_faithful_faults(config) if config.preset == "faithful" else ()),
         (
@@ -195,7 +216,10 @@ def _method_faults(config: ClassGrid) -> Faults:
             "classifier.mirror_head: only where the mirror image is the other class (mirror=true)",
         ),
         (wanted.flip and mirror, "classifier.flip: a mirrored picture is of the other class (mirror=true)"),
-        (wanted.zoom[0] > wanted.zoom[1], "classifier.zoom: the first must not be above the second"),
+        (
+            wanted.zoom and wanted.zoom[0] > wanted.zoom[1],
+            "classifier.zoom: the first must not be above the second",
+        ),
         (
             judging and find_spec("cleanlab") is None,
             f"methods: {', '.join(judging)} needs cleanlab; install it with: pip install -e '.[rivals]'",

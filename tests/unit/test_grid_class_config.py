@@ -14,11 +14,14 @@ from emclean.config_classes import (
     Classifier,
     ClassMethod,
     ClassNoise,
+    Control,
+    GridClassifier,
 )
 from emclean.errors import ConfigError
 from emclean.loop.grid.classes.courses import course
 from emclean.models import robust
 from emclean.models.classifiers.spec import FAMILIES
+from emclean.models.robust.presets import PRESETS
 from pipelines import noise_grid
 
 OWN = ("data.train.images=.", "data.train.labels=.")
@@ -105,22 +108,31 @@ def test_names_that_yaml_takes_for_numbers_are_names():
 
 
 def test_methods_families_and_noises_are_those_that_exist():
+    fair = PRESETS["fair"]
     assert set(get_args(ClassMethod)) == set(robust.METHODS)
+    assert {*get_args(ClassMethod), *get_args(Control)} == set(fair)
     assert set(get_args(ClassNoise)) == {"pair", "independent", "crowd"}
     assert set(get_args(Classifier.model_fields["family"].annotation)) == set(FAMILIES)
-    needing = {name for name, method in robust.METHODS.items() if method.needs_trusted}
-    judging = {name for name, m in robust.METHODS.items() if m.needs_rate or m.needs_suspects}
+    chosen = {name: robust.METHODS[found.method] for name, found in fair.items()}
+    needing = {name for name, method in chosen.items() if method.needs_trusted}
+    judging = {name for name, method in chosen.items() if method.needs_rate or method.needs_suspects}
     assert (set(NEED_TRUSTED), set(NEED_CLEANLAB)) == (needing, judging)
-    assert set(FAITHFUL) <= set(robust.METHODS)
+    assert set(FAITHFUL) == set(PRESETS["faithful"])
 
 
-def test_the_defaults_of_the_network_are_those_of_the_source():
-    """A faithful grid may be made smaller, but not else."""
-    found = course(load_grid(None, ["task=classes", "preset=faithful"]), 2)
-    assert (found.spec.family, found.spec.size) == ("basic", 128)
-    recipe = found.recipe
-    assert (recipe.rotate, recipe.zoom, recipe.half_turns, recipe.flip) == (5.0, (0.7, 1.3), True, False)
-    assert set(Classifier.model_fields) >= OF_FAITHFUL
+def test_a_course_is_the_presets_save_where_keys_say_else():
+    def of(method, *overrides):
+        return course(load_grid(None, ["task=classes", *overrides]), method, 2)
+
+    assert of("elr") == PRESETS["fair"]["elr"]
+    assert of("co_teaching", "preset=faithful") == PRESETS["faithful"]["co_teaching"]
+    found = of("gce", "classifier={steps: 40, size: 32, lr: 0.01, rotate: 90, mirror_head: true}")
+    assert (found.spec.size, found.spec.mirror, found.options["q"]) == (32, True, 0.7)
+    assert (found.recipe.steps, found.recipe.lr, found.recipe.rotate) == (40, 0.01, 90)
+    assert found.recipe.eval_every == 5  # as often as before
+    assert found.recipe.ema == PRESETS["fair"]["gce"].recipe.ema
+    assert of("low_rate", "classifier.lr=0.01").recipe.lr == pytest.approx(0.001)
+    assert set(GridClassifier.model_fields) >= OF_FAITHFUL
 
 
 def test_grids_over_boxes_and_classes_have_names_of_their_own():

@@ -4,8 +4,8 @@ Everything here is plain and picklable, so that a cell runs in any process; noth
 """
 
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from emclean.loop.grid.experiment import Watch
 from emclean.loop.grid.models import alone
 from emclean.models import robust
 from emclean.models.classifiers import engine
-from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe, ClassResult, ClassTask
+from emclean.models.classifiers.spec import ClassRecipe, ClassResult, ClassTask
 from emclean.models.hooks import LocalHooks
+from emclean.models.robust.presets import Preset
 from emclean.science.classes import ConfidentJudge, consensus, plant
 from emclean.science.classes.votes import ABSENT
 from emclean.types import Floats, Ints
@@ -27,32 +28,19 @@ from emclean.types import Floats, Ints
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.1
 
 
-@dataclass(frozen=True)
-class Course:
-    """The network, and how it is trained."""
-
-    spec: ClassifierSpec
-    recipe: ClassRecipe
-
-    def facts(self) -> dict[str, Any]:
-        """What decides the result."""
-        return {"spec": asdict(self.spec), "recipe": asdict(self.recipe)}
-
-
 @dataclass(frozen=True, eq=False)
 class Bench:
     """What all cells of a grid share.
 
-    Without a ``test`` set every seed holds out a part of ``train``. With ``tells_rate`` the methods are told
-    the true share of wrong labels. ``models`` is the folder of trained models, named by their content.
+    Without a ``test`` set every seed holds out a part of ``train``. ``courses`` say how each method of the
+    grid is trained. ``models`` is the folder of trained models, named by their content.
     """
 
     train: ClassSet
     test: ClassSet | None
-    course: Course
+    courses: Mapping[str, Preset]
     trusted_pairs: int
     trusted_to_all: bool
-    tells_rate: bool
     models: str
 
     @property
@@ -62,13 +50,23 @@ class Bench:
 
     def trusts(self, method: str) -> int:
         """How many particles with trusted labels a method is given."""
-        given = self.trusted_to_all or robust.METHODS[method].needs_trusted
+        given = self.trusted_to_all or self.chosen(method).needs_trusted
         return self.trusted_pairs if given else 0
+
+    def chosen(self, method: str) -> robust.Method:
+        """What does the training for a method of the grid."""
+        return robust.METHODS[self.courses[method].method]
 
     def judges(self, method: str) -> bool:
         """Whether a method has to judge the labels by out-of-sample predictions."""
-        chosen = robust.METHODS[method]
-        return chosen.needs_suspects or (chosen.needs_rate and not self.tells_rate)
+        chosen = self.chosen(method)
+        return chosen.needs_suspects or (chosen.needs_rate and not self.courses[method].true_rate)
+
+    def steps(self, method: str) -> int:
+        """The training steps of a cell, with those of the cross-fit by which labels are judged."""
+        course = self.courses[method]
+        first = crossfit_steps(course.recipe) if self.judges(method) else 0
+        return first + robust.steps(course.method, course.recipe, course.options)
 
     def crowd_rate(self) -> float:
         """The share of the further labellers' usable consensus that is wrong, over the whole set."""
@@ -124,6 +122,9 @@ def _rng(cell: Cell, purpose: str) -> np.random.Generator:
     return np.random.default_rng([cell.seed, zlib.crc32(purpose.encode())])
 
 
+Train = Callable[[ClassTask, LocalHooks], ClassResult]
+
+
 @dataclass(eq=False)
 class Case:
     """One cell at work.
@@ -146,17 +147,21 @@ class Case:
 
     def fit(self) -> ClassResult:
         """Train by the cell's method, or find what was trained before."""
-        method, task = self.cell.method, self.task()
-        if self.bench.judges(method):
-            shared = self._run(task, "crossfit", robust.crossfit)
+        method, task = self.course.method, self.task()
+        if self.bench.judges(self.cell.method):
+            shared = self._run(task, "crossfit", crossfit_steps(task.recipe), robust.crossfit)
             task = replace(task, probabilities=shared.probabilities)
-        judge = ConfidentJudge()
-        return self._run(task, method, lambda task, hooks: robust.fit(method, task, hooks, judge))
+        judge, steps = ConfidentJudge(), robust.steps(method, task.recipe, task.options)
+        return self._run(task, method, steps, lambda task, hooks: robust.fit(method, task, hooks, judge))
+
+    @property
+    def course(self) -> Preset:
+        """How the cell's method is trained."""
+        return self.bench.courses[self.cell.method]
 
     def task(self) -> ClassTask:
         """Everything that decides the training."""
-        course, parts = self.bench.course, self.parts
-        trusted = self.trusted()
+        parts, trusted = self.parts, self.trusted()
         return ClassTask(
             parts.train.pictures,
             parts.train.rows,
@@ -166,11 +171,12 @@ class Case:
             parts.validation_labels,
             parts.train.rows[trusted],
             parts.train.labels[trusted],
-            parts.true_rate() if self.bench.tells_rate else None,
-            course.spec,
-            course.recipe,
+            parts.true_rate() if self.course.true_rate else None,
+            self.course.spec,
+            self.course.recipe,
             int(_rng(self.cell, "training").integers(2**31)),
             self.bench.models,
+            options=self.course.options,
         )
 
     def trusted(self) -> Ints:
@@ -187,12 +193,10 @@ class Case:
         test = self.parts.test
         return engine.predict(model, test.open(), test.rows)
 
-    def _run(
-        self, task: ClassTask, name: str, train: Callable[[ClassTask, LocalHooks], ClassResult]
-    ) -> ClassResult:
-        out = Path(self.bench.models) / f"{name}-{task.digest()}"
+    def _run(self, task: ClassTask, name: str, steps: int, train: Train) -> ClassResult:
+        """Train, or find the result: while one process trains a model, the others wait for it."""
+        out, before = Path(self.bench.models) / f"{name}-{task.digest()}", self.done
         out.mkdir(parents=True, exist_ok=True)
-        before, steps = self.done, _steps(name, task)
         with alone(out / "lock") as waited:
             self.waited_s += waited
             hooks = LocalHooks(out, watch=lambda at: self.watch(before + at.step), device=self.device)
@@ -200,12 +204,6 @@ class Case:
         self.done, self.trained_s = before + steps, self.trained_s + result.seconds
         self.watch(self.done)
         return result
-
-
-def _steps(name: str, task: ClassTask) -> int:
-    if name == "crossfit":
-        return crossfit_steps(task.recipe)
-    return robust.steps(name, task.recipe)
 
 
 def crossfit_steps(recipe: ClassRecipe) -> int:

@@ -1,55 +1,37 @@
-"""Network and training of each method: one for all (``fair``), or after the source (``faithful``)."""
+"""Network, training and settings of each method of a grid: those of the preset, save where keys say else."""
+
+from dataclasses import replace
+from typing import Any
 
 from emclean.config import ClassGrid
-from emclean.loop.grid.classes.bench import Course
-from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
+from emclean.models.classifiers.spec import ClassRecipe
+from emclean.models.robust.presets import Preset, preset
 
-SOURCE_SIZE = 128
-"""The side in pixels of the source's pictures (Groschner et al. 2022)."""
-
-SOURCE_LR = 1e-3
-"""Ours: in the source the learning rates of the methods differ a thousandfold."""
+RECIPE_KEYS = ("steps", "batch", "trusted_share", "rotate", "zoom", "shift", "half_turns", "flip")
+"""The keys of ``classifier`` that take the place of the recipe's values as they are."""
 
 
-def course(config: ClassGrid, n_classes: int) -> Course:
-    """The course of every method of the grid."""
-    channels = 3 if config.data.colour else 1
-    make = _faithful if config.preset == "faithful" else _fair
-    return make(config, n_classes, channels)
-
-
-def _fair(config: ClassGrid, n_classes: int, channels: int) -> Course:
-    """One network, optimiser and budget for all."""
-    wanted = config.classifier
-    return Course(
-        ClassifierSpec(wanted.family, n_classes, wanted.size, channels, wanted.mirror_head),
-        ClassRecipe(
-            steps=wanted.steps,
-            batch=wanted.batch,
-            lr=wanted.lr,
-            rotate=wanted.rotate,
-            zoom=wanted.zoom,
-            half_turns=wanted.half_turns,
-            flip=wanted.flip,
-            shift=wanted.shift,
-            eval_every=min(wanted.eval_every, wanted.steps),
-        ),
+def course(config: ClassGrid, method: str, n_classes: int) -> Preset:
+    """What a method is trained with in every cell."""
+    wanted, found = config.classifier, preset(config.preset, method)
+    given = {name: getattr(wanted, name) for name in ("family", "size")}
+    spec = replace(
+        found.spec,
+        n_classes=n_classes,
+        channels=3 if config.data.colour else 1,
+        mirror=wanted.mirror_head,
+        **{name: value for name, value in given.items() if value is not None},
     )
+    return replace(found, spec=spec, recipe=_recipe(config, found))
 
 
-def _faithful(config: ClassGrid, n_classes: int, channels: int) -> Course:
-    """The source's network and variation (5 degrees, zoom 0.7 to 1.3, half turns); the last weights."""
-    wanted = config.classifier
-    size = wanted.size if "size" in wanted.model_fields_set else SOURCE_SIZE
-    return Course(
-        ClassifierSpec("basic", n_classes, size, channels),
-        ClassRecipe(
-            steps=wanted.steps,
-            batch=wanted.batch,
-            lr=SOURCE_LR,
-            weight_decay=0.0,
-            schedule="constant",
-            eval_every=min(wanted.eval_every, wanted.steps),
-            keep="last",
-        ),
-    )
+def _recipe(config: ClassGrid, found: Preset) -> ClassRecipe:
+    """The preset's recipe with the given values; a control keeps its learning rate's ratio to the others'."""
+    wanted, own = config.classifier, found.recipe
+    given: dict[str, Any] = {name: getattr(wanted, name) for name in RECIPE_KEYS}
+    if wanted.lr is not None:
+        given["lr"] = wanted.lr * own.lr / preset(config.preset, "cross_entropy").recipe.lr
+    steps = wanted.steps or own.steps
+    every = wanted.eval_every or max(1, round(own.eval_every * steps / own.steps))
+    known = {name: value for name, value in given.items() if value is not None}
+    return replace(own, **known, eval_every=min(every, steps))

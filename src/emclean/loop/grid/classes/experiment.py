@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from emclean.config_classes import CROWD
 from emclean.loop.console import duration
 from emclean.loop.grid.cells import Cell
-from emclean.loop.grid.classes.bench import Bench, Case, crossfit_steps
+from emclean.loop.grid.classes.bench import Bench, Case
 from emclean.loop.grid.experiment import Row, Watch
-from emclean.models import robust
 from emclean.models.classifiers.spec import RECIPE as TRAINING
 
 RECIPE = 1
@@ -32,22 +31,21 @@ class ClassExperiment:
     counts: ClassVar[tuple[str, ...]] = ("images", "trusted", "tested")
 
     def facts(self, cell: Cell) -> dict[str, Any]:
-        """Data, network and training, votes and trusted labels where the cell has any, whether the method is
-        told the rate, and the code's recipes."""
+        """Data, network and training, the method's settings, votes and trusted labels where the cell has any,
+        and the code's recipes."""
+        course = self.bench.courses[cell.method]
+        options = {**self.bench.chosen(cell.method).options, **course.options}
         given = {
             **self.given,
-            "course": self.bench.course.facts(),
+            "course": {**asdict(course), "options": options},
             "votes": self.bench.train.said() if cell.noise == CROWD else None,
             "trusted": self.bench.trusts(cell.method),
-            "tells_rate": self.bench.tells_rate,
         }
         return {"given": given, "recipe": RECIPE, "training": TRAINING}
 
     def steps(self, cell: Cell) -> int:
         """Those of the method, and of the cross-fit by which it judges labels."""
-        recipe = self.bench.course.recipe
-        first = crossfit_steps(recipe) if self.bench.judges(cell.method) else 0
-        return first + robust.steps(cell.method, recipe)
+        return self.bench.steps(cell.method)
 
     def measured(self, cell: Cell, watch: Watch, device: str | None) -> Row:
         """Train, predict the test pictures, and measure."""
@@ -73,7 +71,7 @@ def measured(case: Case) -> Row:
         "accuracy": float(right.mean()),
         "balanced_accuracy": float(np.mean(recalls)),
         "true_rate": parts.true_rate(),
-        "estimated_rate": None if case.bench.tells_rate else result.noise_rate,
+        "estimated_rate": None if case.course.true_rate else result.noise_rate,
         "images": len(parts.train),
         "trusted": case.bench.trusts(case.cell.method),
         "tested": len(np.unique(parts.test.pairs)),

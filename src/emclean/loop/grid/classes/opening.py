@@ -53,10 +53,9 @@ def bench_of(config: ClassGrid, workspace: Path, train: ClassSet, test: ClassSet
     return Bench(
         train,
         test,
-        course(config, len(train.classes)),
+        {method: course(config, method, len(train.classes)) for method in config.methods},
         config.trusted_pairs,
         config.trusted_to_all,
-        config.preset == "faithful",
         str(workspace / "grids" / "models"),
     )
 
