@@ -15,23 +15,31 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from emclean.config_active_classes import ACTIVE_CLASS_PATHS, ActiveClasses, active_class_faults
+from emclean.config_analysis import ANALYSIS_PATHS, AnalyzeMicrographs, analysis_faults
 from emclean.config_classes import CLASS_PATHS, ClassGrid, class_faults
 from emclean.config_faults import PATH_KEYS, consistency_faults, path_faults
 from emclean.config_grid import GRID_PATHS, GridKeys, NoiseGrid, grid_faults
-from emclean.config_keys import PRETRAINED, ActiveClean, Family, NoisePreset, Section
+from emclean.config_keys import PRETRAINED, ActiveClean, ActiveKeys, Family, NoisePreset, Section
 from emclean.errors import ConfigError
 
 __all__ = [
-    "PRETRAINED", "ActiveClean", "ClassGrid", "Family", "GridKeys", "NoiseGrid", "NoisePreset", "Section",
-    "load", "load_grid", "override", "read_yaml",
+    "PRETRAINED", "ActiveClasses", "ActiveClean", "ActiveKeys", "AnalyzeMicrographs", "ClassGrid", "Family",
+    "GridKeys", "NoiseGrid", "NoisePreset", "Section", "load", "load_active", "load_analysis",
+    "load_classes", "load_grid", "override", "read_yaml",
 ]  # fmt: skip
 
 Model = TypeVar("Model", bound=Section)
 
 UNKNOWN = "unknown key"
 
-OTHER_GRID: Mapping[type[Section], type[Section]] = {ClassGrid: NoiseGrid, NoiseGrid: ClassGrid}
-"""Where a key may belong that a grid does not have."""
+OTHER_TASK: Mapping[type[Section], type[Section]] = {
+    ClassGrid: NoiseGrid,
+    NoiseGrid: ClassGrid,
+    ActiveClasses: ActiveClean,
+    ActiveClean: ActiveClasses,
+}
+"""Where a key may belong that a job of this task does not have."""
 
 ALIKE = 0.8
 """How alike (difflib's ratio) a name must be to an unknown one to be proposed in its place."""
@@ -114,9 +122,25 @@ def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> bool:
     return True
 
 
+def load_active(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveKeys:
+    """Read, merge and check the configuration of ``active_clean``; every fault in one report.
+
+    Its ``task`` decides which keys there are: those of :class:`ActiveClean`, or of :class:`ActiveClasses`.
+    """
+    given, _ = override(_mapping(file)[0] if file else {}, overrides)
+    if given.get("task") == "classes":
+        return load_classes(file, overrides)
+    return load(file, overrides)
+
+
 def load(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveClean:
-    """Read, merge and check the configuration of ``active_clean``; every fault in one report."""
+    """Read, merge and check the configuration of the active loop over boxes."""
     return _load(ActiveClean, file, overrides, PATH_KEYS, consistency_faults)
+
+
+def load_classes(file: str | Path | None = None, overrides: Sequence[str] = ()) -> ActiveClasses:
+    """Read, merge and check the configuration of the active loop over classes."""
+    return _load(ActiveClasses, file, overrides, ACTIVE_CLASS_PATHS, active_class_faults)
 
 
 def load_grid(file: str | Path | None = None, overrides: Sequence[str] = ()) -> GridKeys:
@@ -128,6 +152,11 @@ def load_grid(file: str | Path | None = None, overrides: Sequence[str] = ()) -> 
     if given.get("task") == "classes":
         return _load(ClassGrid, file, overrides, CLASS_PATHS, class_faults)
     return _load(NoiseGrid, file, overrides, GRID_PATHS, grid_faults)
+
+
+def load_analysis(file: str | Path | None = None, overrides: Sequence[str] = ()) -> AnalyzeMicrographs:
+    """Read, merge and check the configuration of ``analyze_micrographs``; every fault in one report."""
+    return _load(AnalyzeMicrographs, file, overrides, ANALYSIS_PATHS, analysis_faults)
 
 
 def _load(
@@ -176,7 +205,7 @@ def _drop(tree: dict[Any, Any], path: Sequence[int | str]) -> None:
 def _fault(model: type[Section], entry: Any) -> str:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
-        other = OTHER_GRID.get(model)
+        other = OTHER_TASK.get(model)
         if other and key in _keys(other):
             return f"{key}: {UNKNOWN} of this task; it is for task={other.model_fields['task'].default}"
         meant = _meant(model, key)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from emclean.config_keys import PRETRAINED, ActiveClean, Detector
+from emclean.config_keys import PRETRAINED, ActiveClean, ActiveKeys, Detector
 
 
 def consistency_faults(config: ActiveClean) -> list[str]:
@@ -44,7 +44,7 @@ def consistency_faults(config: ActiveClean) -> list[str]:
             config.data.pool.labels is not None or config.data.test.labels is not None,
             "data.*.labels: for task=classes; boxes take data.pool.crowd and data.test.truth",
         ),
-        (config.task == "classes", "task: 'classes' is not available in this version; use 'boxes'"),
+        (config.task == "classes", "task: 'classes' has a configuration of its own (load_active reads either)"),
         (
             config.strategy == "objectlab" and find_spec("cleanlab") is None,
             "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",
@@ -81,7 +81,7 @@ DATABASE = re.compile(r"(sqlite:///|(postgresql|mysql|mssql)(\+\w+)?:/)/.+")
 """Addresses of databases that MLflow uses without a server; a SQLite file is given by its absolute path."""
 
 
-def service_faults(config: ActiveClean) -> list[str]:
+def service_faults(config: ActiveKeys) -> list[str]:
     """Addresses that are none, and what must come with them; a wrong one may hold a secret: not shown."""
     given = config.services
     remote = config.label_service == "label_studio" and given.label_studio

@@ -212,22 +212,18 @@ class JobKeys(Section):
         return f"{self.prefix}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
-class ActiveClean(JobKeys):
-    """The configuration of ``pipelines/active_clean.py``; without any key it runs on simulated pictures."""
+class ActiveKeys(JobKeys):
+    """The keys of ``pipelines/active_clean.py`` whatever is labelled."""
 
     prefix = "run"
     neutral = ("services", "wait", "compute", "serve", "tables")
 
     tables: str | None = None
     seed: int = Field(0, ge=0)
-    data: Data = Data()
     expert: Expert = Expert()
     budget: Budget = Budget()
     cost: CostSeconds = CostSeconds()
-    detector: Detector = Detector()
-    strategy: Literal[
-        "random", "uncertainty", "discrepancy", "objectlab", "clod", "loss", "cross_entropy", "paper", "gain"
-    ] = "discrepancy"
+    strategy: str
     correction: Literal["graded", "none", "expert_only"] = "graded"
     corrections: Correction = Correction()
     baselines: bool = False
@@ -246,6 +242,16 @@ class ActiveClean(JobKeys):
     def digest(self) -> str:
         """A digest of the settings that decide the result."""
         return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ActiveClean(ActiveKeys):
+    """The configuration of the active loop over boxes; without any key it runs on simulated pictures."""
+
+    data: Data = Data()
+    detector: Detector = Detector()
+    strategy: Literal[
+        "random", "uncertainty", "discrepancy", "objectlab", "clod", "loss", "cross_entropy", "paper", "gain"
+    ] = "discrepancy"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -85,7 +85,7 @@ IMAGES = ("data.pool.images=.", "data.pool.crowd=.")
         ([*IMAGES, "expert.kind=label_studio", "baselines=true"], "baselines: the full-expert ceiling"),
         (["detector.batch=2", "detector.workers=3"], "detector.batch: 2 crops are too few for 3 workers"),
         (["detector.family=fcos_resnet18"], "detector.init: the shipped weights are the compact detector's"),
-        (["task=classes"], "task: 'classes' is not available"),
+        (["task=classes"], "task: 'classes' has a configuration of its own"),
     ],
 )
 def test_combinations_that_cannot_work_are_named(overrides, fault) -> None:

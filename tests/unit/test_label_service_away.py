@@ -27,7 +27,6 @@ def said():
 def job(tmp_path, said, monkeypatch):
     """A small job with a real label service's rules, its digests out of the way."""
     monkeypatch.setattr(steps, "record_inputs", lambda job, aside: None)
-    monkeypatch.setattr(steps, "label_entry", lambda job, labels: {})
     return with_settings(small_job(tmp_path, console=Console(said)), label_service="label_studio")
 
 

@@ -8,7 +8,7 @@ from loop_jobs import small_job
 
 from emclean import cli
 from emclean.config import load
-from emclean.loop import finishing, steps
+from emclean.loop import box_kind, finishing, steps
 from emclean.loop.console import Console
 from emclean.loop.states import RunState
 from emclean.report.data import ReportData
@@ -74,6 +74,6 @@ def test_a_round_ends_with_the_measured_figure_or_with_the_estimate(
     row = {"round": 0, "labels": {"f1": None}, "ap50": ap50, "cost": {"minutes": 2.0}}
     found = {"ap50": {"value": value}, "labels": {"value": None}}
     monkeypatch.setattr(steps, "round_row", lambda *given: row)
-    monkeypatch.setattr(steps, "estimate", lambda *given: found)
+    monkeypatch.setattr(box_kind, "estimate", lambda *given: found)
     steps.evaluate(job, RunState("run").with_model("final-0", weights="w"))
     assert f"round 0: {words}, label F1 unknown, 2.0 expert minutes" in said.getvalue()

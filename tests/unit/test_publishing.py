@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from loop_jobs import small_job
 
-from emclean.loop import publishing, steps
+from emclean.loop import box_kind, publishing, steps
 from emclean.loop.estimating import _entry
 from emclean.loop.publishing import unseen
 from emclean.loop.states import RunState
@@ -48,8 +48,8 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setattr(publishing, "predict", predict)
     monkeypatch.setattr(publishing, "gate_part", lambda job, round_: held)
     monkeypatch.setattr(steps, "log_round", lambda job, state, row: "mlflow-run")
-    monkeypatch.setattr(steps, "targets", lambda job, state: {"z": None})
-    monkeypatch.setattr(steps, "round_overlays", lambda job, state, run_id: None)
+    monkeypatch.setattr(box_kind, "targets", lambda job, state: {"z": None})
+    monkeypatch.setattr(box_kind, "round_overlays", lambda job, state, run_id: None)
     served = []
 
     def swap(version, weights, card):

@@ -108,7 +108,7 @@ def open_project(job: Job, state: RunState) -> RunState:
     """
     known = state.facts.get("label_project", "") if _may_hold_tasks(job) else ""
     title = f"emclean {job.run}"
-    address = job.parts.service.ensure_project(title, job.data.categories, INSTRUCTIONS, known)
+    address = job.parts.service.ensure_project(title, job.data.categories, job.kind.instructions, known)
     return state.knowing(label_project=address)
 
 
@@ -364,7 +364,7 @@ def simulated_answers(job: Job, round_: int) -> None:
     still_open = set(service.pull([task.key for task in tasks]).open)
     for task in tasks:
         if task.key in still_open:
-            service.answer(task.key, simulate_one(job, task), annotator="simulated expert")
+            service.answer(task.key, job.kind.simulate(job, task), annotator="simulated expert")
 
 
 def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:

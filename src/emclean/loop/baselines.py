@@ -26,7 +26,7 @@ def _training(job: Job, role: str, labels: Mapping[str, Labels]) -> Training:
         role,
         {i: Target.of(found) for i, found in labels.items() if i not in held},
         {i: found for i, found in labels.items() if i in held},
-        job.settings.detector.baseline_steps,
+        job.boxes.detector.baseline_steps,
         job.seed("final"),
     )
 

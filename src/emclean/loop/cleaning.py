@@ -109,7 +109,7 @@ def fit_crowd(job: Job) -> list[str]:
             f"crowd model {k + 1}",
             {i: Target.of(labels) for i, labels in crowd.items() if fold[i] != k},
             {},
-            job.settings.detector.steps,
+            job.boxes.detector.steps,
             job.seed(f"crowd {k}"),
         )
         for k in range(FOLDS)
@@ -133,7 +133,7 @@ def fit_cleaning(job: Job, round_: int) -> list[str]:
             f"cleaning model {k + 1}",
             {i: Target.of(expert[i]) for i in use if fold[i] != k} or {i: Target.of(expert[i]) for i in use},
             {i: expert[i] for i in sorted(validation)},
-            job.settings.detector.steps,
+            job.boxes.detector.steps,
             job.seed(f"cleaning {k}", round_),
         )
         for k in range(FOLDS)
@@ -174,7 +174,7 @@ def fit_consensus(job: Job, round_: int, cleaning: Mapping[str, Predictions]) ->
             f"consensus model {k + 1}",
             {i: t for i, t in targets.items() if fold[i] != k},
             {i: expert[i] for i in sorted(validation)},
-            job.settings.detector.steps,
+            job.boxes.detector.steps,
             job.seed(f"consensus {k}", round_),
         )
         for k in range(FOLDS)

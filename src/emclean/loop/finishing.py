@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from emclean.config import ActiveClean
-from emclean.loop import blind
-from emclean.loop.asking import answers_so_far, look_once_more, questions_until
+from emclean.config import ActiveKeys
+from emclean.loop.asking import look_once_more
 from emclean.loop.job import Job
 from emclean.loop.logbook import draw_curve, parent_run, settings_record
 from emclean.loop.publishing import metrics_of
@@ -25,7 +24,7 @@ def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
     """The run's result in the form that programs rely on; what cannot be known is null, never absent."""
     baselines = state.facts.get("baselines", {})
     compared = state.facts.get("compared") or {}
-    last = state.rounds[-1] if state.rounds else None
+    last, figure = state.rounds[-1] if state.rounds else None, job.kind.figure
     return {
         "run": job.run,
         "status": status,
@@ -33,12 +32,13 @@ def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
         "strategy": job.settings.strategy,
         "correction": job.settings.correction,
         "seed": job.settings.seed,
-        "floor": {"ap50": baselines.get("floor")},
-        "ceiling": {"ap50": baselines.get("ceiling")},
+        "floor": {"ap50": None, figure: baselines.get("floor")},
+        "ceiling": {"ap50": None, figure: baselines.get("ceiling")},
         "crowd_labels": state.facts.get("crowd"),
         "rounds": list(state.rounds),
         "final": {
-            "ap50": last["ap50"] if last else None,
+            "ap50": None,
+            figure: last[figure] if last else None,
             "percent_of_ceiling": compared.get("percent"),
             "percent_of_ceiling_low": compared.get("low"),
             "percent_of_ceiling_high": compared.get("high"),
@@ -61,7 +61,7 @@ def report_file(job: Job) -> Path:
     return job.folder / "report.html"
 
 
-def export_command(settings: ActiveClean, run: str) -> str:
+def export_command(settings: ActiveKeys, run: str) -> str:
     """The command that writes the run's labels to a file, from any folder."""
     words = ["emclean", "export", run, "--out", "labels.json"]
     words += ["--workspace", str(Path(settings.workspace).absolute())]
@@ -110,8 +110,8 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
         started=state.started_at or None,
         finished=job.parts.now().isoformat(timespec="seconds"),
         rounds=[RoundRow.of(row, **_graded(grades.get(str(row["round"]), {}))) for row in content["rounds"]],
-        floor=content["floor"]["ap50"],
-        ceiling=content["ceiling"]["ap50"],
+        floor=content["floor"][job.kind.figure],
+        ceiling=content["ceiling"][job.kind.figure],
         percent_of_ceiling=content["final"]["percent_of_ceiling"],
         before=_quality(crowd),
         after=_quality(labels),
@@ -171,9 +171,7 @@ def _overlay_figures(job: Job) -> list[Figure]:
 
 
 def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
-    asked = questions_until(job, state.round)
-    compared = blind.comparison(asked, answers_so_far(job), job.data.pool.labels)
-    notes = [compared] if compared else []
+    notes = job.kind.notes(job, state)
     if job.settings.expert.kind == "simulated":
         notes.append(
             "The expert is simulated: it answers from a truth file, and its minutes come from the stated "

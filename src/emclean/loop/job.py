@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.config import ActiveClean
+from emclean.config import ActiveClean, ActiveKeys
 from emclean.loop.compute import Compute
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested
+from emclean.loop.kind import Kind
 from emclean.science.cost import CostModel
 from emclean.seams import LabelService, Registry, Tracker
 from emclean.stores.tables import Tables
@@ -76,18 +77,25 @@ class RunData:
         return {record.image_id: record for record in self.pool.records}
 
 
+def _boxes() -> Kind:
+    from emclean.loop.box_kind import BoxKind  # it is made of what takes a job
+
+    return BoxKind()
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: its settings, parts, data and folder ``<workspace>/runs/<run>``.
 
-    ``memory`` keeps what is dear to compute for the steps that follow; it may be emptied at any time.
+    ``kind`` is what is labelled. ``memory`` keeps what is dear to compute for the steps that follow; it may be emptied at any time.
     """
 
-    settings: ActiveClean
+    settings: ActiveKeys
     run: str
     workspace: Path
     parts: Parts
     data: RunData
+    kind: Kind = field(default_factory=_boxes, repr=False)
     memory: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -98,7 +106,13 @@ class Job:
     @property
     def cost_model(self) -> CostModel:
         """The stated cost model in seconds."""
-        return CostModel(**self.settings.cost.model_dump())
+        return self.kind.costs(self.settings.cost.model_dump())
+
+    @property
+    def boxes(self) -> ActiveClean:
+        """The settings of a job over boxes."""
+        assert isinstance(self.settings, ActiveClean)
+        return self.settings
 
     def remembered(self, name: str, key: object, make: Callable[[], Kept]) -> Kept:
         """What ``make`` returns, made once for as long as ``key`` stays the same; only the newest is kept."""

@@ -51,7 +51,7 @@ def choose_scales(boxes: Floats) -> tuple[float, ...]:
 
 def detector_spec(job: Job) -> DetectorSpec:
     """The detector that the settings ask for, with scales from the crowd's boxes unless they are given."""
-    settings = job.settings.detector
+    settings = job.boxes.detector
     crowd = [labels.boxes for labels in job.data.pool.labels.values()]
     boxes = np.concatenate([*crowd, np.zeros((0, 4))])
     scales = settings.scales or choose_scales(boxes)
@@ -60,7 +60,7 @@ def detector_spec(job: Job) -> DetectorSpec:
 
 def fit_job(job: Job, training: Training) -> FitJob:
     """The training as the engine wants it, its folder named after its content."""
-    settings = job.settings.detector
+    settings = job.boxes.detector
     spec = detector_spec(job)
     use = sorted(training.targets)
     check = sorted(training.validation)

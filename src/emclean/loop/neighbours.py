@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emclean import services
-from emclean.config import ActiveClean
+from emclean.config import ActiveKeys
 from emclean.errors import ConfigError, LabelServiceError
 from emclean.loop.console import Console
 
@@ -28,7 +28,7 @@ class Neighbours:
 
 
 @contextmanager
-def find(config: ActiveClean, workspace: Path, console: Console) -> Iterator[Neighbours]:
+def find(config: ActiveKeys, workspace: Path, console: Console) -> Iterator[Neighbours]:
     """The neighbours of a job; a Label Studio that had to be started for it ends with the block."""
     running = services.addresses(workspace)
     mlflow = config.services.mlflow or running.mlflow or f"sqlite:///{workspace / 'mlflow.db'}"
@@ -46,7 +46,7 @@ def find(config: ActiveClean, workspace: Path, console: Console) -> Iterator[Nei
             yield Neighbours(mlflow, running.ray, own.label_studio, *files)
 
 
-def _files_of(config: ActiveClean) -> tuple[Path, Path]:
+def _files_of(config: ActiveKeys) -> tuple[Path, Path]:
     """Token and picture folder of a server that the configuration names."""
     token, documents = config.services.label_studio_token_file, config.services.label_studio_documents
     faults = [
@@ -60,7 +60,7 @@ def _files_of(config: ActiveClean) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _own_label_studio(config: ActiveClean, workspace: Path, console: Console) -> Iterator[services.Addresses]:
+def _own_label_studio(config: ActiveKeys, workspace: Path, console: Console) -> Iterator[services.Addresses]:
     """A Label Studio for this job alone; people need one that stays when the job ends."""
     if config.expert.kind == "label_studio":
         fix = f"Start it: emclean up --workspace {config.workspace}, or name one in services.label_studio."

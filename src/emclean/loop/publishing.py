@@ -42,15 +42,21 @@ def test_truth(job: Job) -> dict[str, Labels]:
 
 
 def round_row(job: Job, round_: int, weights: str) -> dict[str, Any]:
-    """One entry of ``rounds`` in the summary: cost, questions and skips so far, label quality, AP50."""
+    """One entry of ``rounds`` in the summary: cost, questions and skips so far, label quality, and how
+    the model does."""
     cost = spent_until(job, round_)
     row: dict[str, Any] = {"round": round_, "cost": cost_entry(cost, full_minutes(job))}
     kinds = [q.task.kind for q in questions_until(job, round_)]
     row["asked"] = {kind: kinds.count(kind) for kind in ("image", "review")}
     row["skipped"] = skipped_until(job, round_)
-    row["labels"] = label_entry(job, standing_labels(job))
+    row["labels"] = job.kind.label_quality(job, standing_labels(job))
+    return {**row, **job.kind.measure(job, round_, weights)}
+
+
+def measure(job: Job, weights: str) -> dict[str, Any]:
+    """How a detector does on the test set: AP50 with its interval, and AP; None without one."""
     found = test_detection(job, weights)
-    row.update({"ap50": None, "ap50_low": None, "ap50_high": None, "ap": None})
+    row: dict[str, Any] = {"ap50": None, "ap50_low": None, "ap50_high": None, "ap": None}
     if found is not None:
         ends = evaluation.interval(found, job.rng("bootstrap"))
         row.update(ap50=_known(found.ap50), ap=_known(found.ap), ap50_low=ends.low, ap50_high=ends.high)
@@ -127,16 +133,23 @@ def card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
         "categories": list(job.data.categories),
         "run": job.run,
         "round": state.round,
-        "name": registered_name(job.data.categories),
+        "name": job.kind.registered_name(job.data.categories),
         "label_revision": state.models[f"final-{state.round}"]["label_version"],
-        "ap50": row["ap50"],
         "cost_share": row["cost"]["share_of_full"],
         "strategy": job.settings.strategy,
         "correction": job.settings.correction,
-        "detector": job.settings.detector.model_dump(mode="json"),
-        "score_calibration": score_calibration(job, state),
+        **job.kind.card(job, state, row),
         "data": dict(state.facts.get("digests", {})),
         "code_version": state.facts.get("code_version", ""),
+    }
+
+
+def detector_card(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model card says of a detector."""
+    return {
+        "ap50": row["ap50"],
+        "detector": job.boxes.detector.model_dump(mode="json"),
+        "score_calibration": score_calibration(job, state),
     }
 
 
@@ -150,7 +163,7 @@ def score_calibration(job: Job, state: RunState) -> list[list[float]]:
 
 def champion_weights(job: Job, version: str) -> Path:
     """The weights of a registered version, in a folder that every replica reaches."""
-    folder = job.workspace / "models" / "registry" / registered_name(job.data.categories) / version
+    folder = job.workspace / "models" / "registry" / job.kind.registered_name(job.data.categories) / version
     return job.parts.registry.fetch(version, folder)
 
 

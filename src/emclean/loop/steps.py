@@ -9,46 +9,14 @@ from typing import Any
 
 from emclean.errors import DataError
 from emclean.loop import asking, policies, waiting
-from emclean.loop.baselines import baseline_trainings
-from emclean.loop.cleaning import (
-    cleaning_predictions,
-    correct,
-    crowd_labels,
-    expert_labels,
-    fit_cleaning,
-    fit_consensus,
-    fit_crowd,
-    judge,
-    training_targets,
-    validation_ids,
-)
-from emclean.loop.estimating import estimate
+from emclean.loop.cleaning import crowd_labels, expert_labels
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
 from emclean.loop.logbook import log_round
-from emclean.loop.modelling import Training, fit
 from emclean.loop.patience import patiently, stays
-from emclean.loop.publishing import (
-    card,
-    champion_weights,
-    gate,
-    label_entry,
-    metrics_of,
-    model_key,
-    round_row,
-    test_detection,
-)
-from emclean.loop.recording import (
-    record_corrections,
-    record_inputs,
-    record_predictions,
-    record_verdicts,
-    round_overlays,
-)
-from emclean.loop.selecting import choose
+from emclean.loop.publishing import card, champion_weights, metrics_of, model_key, round_row
+from emclean.loop.recording import record_inputs
 from emclean.loop.states import Phase, RunState
-from emclean.science import evaluation
-from emclean.types import Target
 
 Step = Callable[[Job, RunState], RunState]
 
@@ -68,17 +36,19 @@ def ingest(job: Job, state: RunState) -> RunState:
     )
     for item in aside[:10]:
         job.parts.console.say(f"  set aside: {item.item}: {item.reason}")
-    return state.knowing(set_aside=len(aside), crowd=label_entry(job, crowd_labels(job))).at(Phase.CROWD)
+    return state.knowing(set_aside=len(aside), crowd=job.kind.label_quality(job, crowd_labels(job))).at(
+        Phase.CROWD
+    )
 
 
 def crowd(job: Job, state: RunState) -> RunState:
     """Train the crowd models that judge each image without having seen its labels."""
-    return state.with_model("crowd", weights=fit_crowd(job)).at(Phase.PLAN, 0)
+    return job.kind.crowd(job, state).at(Phase.PLAN, 0)
 
 
 def plan(job: Job, state: RunState) -> RunState:
     """Choose the round's questions and keep them; or stop asking."""
-    questions, reason = choose(job, state)
+    questions, reason = job.kind.choose(job, state)
     if not questions:
         job.parts.console.say(f"no more questions: {reason}")
         after = Phase.BASELINES if job.settings.baselines else Phase.FINISH
@@ -133,57 +103,28 @@ def _somebody_answered(job: Job) -> None:
 
 
 def clean(job: Job, state: RunState) -> RunState:
-    """Refit cleaning and consensus models, grade every instance, correct what is safe."""
-    state = state.with_model(f"cleaning-{state.round}", weights=fit_cleaning(job, state.round))
-    cleaning = cleaning_predictions(job, state.round, state.models[f"cleaning-{state.round}"]["weights"])
-    agreed = fit_consensus(job, state.round, cleaning)
-    state = state.with_model(f"consensus-{state.round}", weights=agreed)
-    judged = judge(job, state, state.round)
-    record_predictions(job, state.round, "cleaning", cleaning)
-    record_verdicts(job, state.round, judged)
-    facts = record_corrections(job, state.round, judged, correct(job, judged))
-    job.parts.console.say(f"round {state.round}: {facts['corrected']} labels corrected automatically")
-    grades = {**state.facts.get("grades", {}), str(state.round): facts}
-    return state.knowing(grades=grades).at(Phase.TRAIN)
-
-
-def targets(job: Job, state: RunState) -> dict[str, Target]:
-    """What the round's model is trained on: the expert's images, and the crowd's as the settings ask."""
-    expert = expert_labels(job)
-    held = validation_ids(job, state.round, list(expert))
-    use = {i: Target.of(labels) for i, labels in expert.items() if i not in held}
-    if job.settings.correction == "graded":
-        use.update(training_targets(job, judge(job, state, state.round)))
-    elif job.settings.correction == "none":
-        use.update({i: Target.of(labels) for i, labels in crowd_labels(job).items() if i not in expert})
-    return use
+    """Refit the models that judge labels, and correct what is safe."""
+    return job.kind.clean(job, state).at(Phase.TRAIN)
 
 
 def train(job: Job, state: RunState) -> RunState:
     """Train the round's model."""
-    version, expert = job.parts.tables.version("labels"), expert_labels(job)
-    held = {i: expert[i] for i in sorted(validation_ids(job, state.round, list(expert)))}
-    training = Training(
-        f"model of round {state.round}",
-        targets(job, state),
-        held,
-        job.settings.detector.final_steps,
-        job.seed("final"),
-    )
-    (result,) = fit(job, [training])
-    entry = {"weights": result.weights, "label_version": version}
+    version = job.parts.tables.version("labels")
+    entry = {"weights": job.kind.train(job, state), "label_version": version}
     return state.with_model(f"final-{state.round}", **entry).at(Phase.EVALUATE)
 
 
 def evaluate(job: Job, state: RunState) -> RunState:
     """Measure the round's model and labels."""
     weights = state.models[f"final-{state.round}"]["weights"]
-    row = {**round_row(job, state.round, weights), "estimate": estimate(job, state, weights)}
+    row = {**round_row(job, state.round, weights), "estimate": job.kind.estimate(job, state, weights)}
     rounds = (*(r for r in state.rounds if r["round"] != state.round), {**row, "model_version": None})
-    said = row["estimate"]
-    ap50, f1 = _figure(row["ap50"], said["ap50"]), _figure(row["labels"]["f1"], said["labels"])
+    said, kind = row["estimate"], job.kind
+    figure = _figure(row[kind.figure], said[kind.figure])
+    quality = _figure(row["labels"][kind.quality], said["labels"])
     job.parts.console.say(
-        f"round {state.round}: AP50 {ap50}, label F1 {f1}, {row['cost']['minutes']:.1f} expert minutes so far"
+        f"round {state.round}: {kind.figure_words} {figure}, {kind.quality_words} {quality}, "
+        f"{row['cost']['minutes']:.1f} expert minutes so far"
     )
     return replace(state, rounds=rounds).at(Phase.PUBLISH)
 
@@ -203,16 +144,16 @@ def publish(job: Job, state: RunState) -> RunState:
     weights = state.models[f"final-{state.round}"]["weights"]
     row = dict(state.rounds[-1])
     run_id = log_round(job, state, row)
-    facts = {**card(job, state, row), "trained_on": sorted(targets(job, state))}
+    facts = {**card(job, state, row), "trained_on": job.kind.trained_on(job, state)}
     version = job.parts.registry.register(model_key(job, state.round, weights), Path(weights), facts, run_id)
     if job.parts.registry.champion() != version:
-        promoted, why = gate(job, state, weights)
+        promoted, why = job.kind.gate(job, state, weights)
         job.parts.console.say(f"version {version} {'promoted' if promoted else 'not promoted'}: {why}")
         if promoted:
             job.parts.registry.promote(version)
     row.update(model_version=version, promoted=job.parts.registry.champion() == version)
     state = serve_champion(job, state)
-    round_overlays(job, state, run_id)
+    job.kind.overlays(job, state, run_id)
     rounds = (*state.rounds[:-1], row)
     state = replace(state, rounds=rounds)
     job.parts.tables.append("rounds", [_table_row(job, state, row)])
@@ -244,7 +185,7 @@ def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, A
         **cost["boxes"],
         "minutes": cost["minutes"],
         "share_of_full": cost["share_of_full"],
-        **labels,
+        **{name: labels.get(name) for name in ("precision", "recall", "f1", "mean_iou")},
         "ap50": row["ap50"],
         "ap": row["ap"],
         "model_version": row["model_version"],
@@ -256,26 +197,10 @@ def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, A
 
 def baselines(job: Job, state: RunState) -> RunState:
     """Train the floor (the crowd's labels) and the ceiling (the expert's for everything), to convergence."""
-    results = fit(job, baseline_trainings(job))
-    found = {}
-    for name, result in zip(("floor", "ceiling"), results, strict=True):
-        state = state.with_model(name, weights=result.weights)
-        detection = test_detection(job, result.weights)
-        found[name] = None if detection is None else float(detection.ap50)
-        job.parts.console.say(f"{name}: AP50 {_number(found[name])}")
-    return state.knowing(baselines=found, compared=_compared(job, state)).at(Phase.FINISH)
-
-
-def _compared(job: Job, state: RunState) -> Mapping[str, float] | None:
-    """The final model's AP50 as a percentage of the ceiling's, with the paired bootstrap interval."""
-    if not state.rounds or job.data.test is None:
-        return None
-    final = state.models[f"final-{state.rounds[-1]['round']}"]["weights"]
-    both = [test_detection(job, file) for file in (state.models["ceiling"]["weights"], final)]
-    if both[0] is None or both[1] is None:
-        return None
-    ratio = evaluation.bootstrap(both[0], both[1], job.rng("bootstrap")).ratio
-    return {"percent": 100 * ratio.value, "low": 100 * ratio.low, "high": 100 * ratio.high}
+    state = job.kind.baselines(job, state)
+    for name, value in state.facts["baselines"].items():
+        job.parts.console.say(f"{name}: {job.kind.figure_words} {_number(value)}")
+    return state.at(Phase.FINISH)
 
 
 STEPS: Mapping[Phase, Step] = {
