@@ -232,13 +232,13 @@ def submit(given: argparse.Namespace) -> int:
     """Check the configuration here, keep it with the run, and submit the job."""
     import shutil
 
-    from emclean.config import load, load_grid, override, read_yaml
+    from emclean.config import load, load_analysis, load_grid, override, read_yaml
     from emclean.loop import submitting
 
     overrides = [f"workspace={json.dumps(str(given.workspace))}"] if given.workspace else []
     overrides += given.overrides
-    check = load_grid if given.pipeline == "noise_grid" else load
-    config = check(given.config, overrides)
+    checks = {"noise_grid": load_grid, "analyze_micrographs": load_analysis}
+    config = checks.get(given.pipeline, load)(given.config, overrides)
     values, _ = override(read_yaml(given.config) if given.config else {}, overrides)
     values |= {"run": config.run_name(), "workspace": str(Path(config.workspace).absolute())}
     folder = Path(config.workspace).absolute() / "runs" / config.run_name()

@@ -93,7 +93,7 @@ def opened(uri: str) -> Iterator[Windows]:
             container = stack.enter_context(tifffile.TiffFile(file))
             page = container.pages[0]
             partly = page.planarconfig == 1 and page.imagedepth == 1 and page.ndim <= 3
-        except (tifffile.TiffFileError, ValueError, IndexError, KeyError) as cause:
+        except Exception as cause:  # damaged files raise anything, from struct.error to IndexError
             raise ImageError(f"damaged ({cause}).", uri, "Export it again.") from cause
         yield _Parts(file, container, uri) if partly else _Whole(readers.read(uri))
 

@@ -17,7 +17,7 @@ SUBMITTED = "submitted.yaml"
 JOB = "job.json"
 """Ray's name of the run's newest job."""
 
-PIPELINES = ("active_clean", "noise_grid")
+PIPELINES = ("active_clean", "noise_grid", "analyze_micrographs")
 """What can be submitted, the main job first."""
 
 Write = Callable[[str], None]

@@ -1,0 +1,283 @@
+"""An analysis of small micrographs in this process: each particle once, nothing done twice, honest tables."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+import torch
+
+from emclean.config import load_analysis
+from emclean.errors import ConfigError, DataError
+from emclean.imaging import simulate
+from emclean.imaging.segmentation import Levels, Settings
+from emclean.loop.analysis import gathering, judges, opening, particles, results, running
+from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
+from emclean.loop.analysis.work import shown
+from emclean.loop.console import Console
+from emclean.models.classifiers import engine
+from emclean.models.classifiers.nets import build
+from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
+from emclean.stores.fakes import InMemoryTracker
+
+LEVELS = Levels(0.0, 255.0, 60.0, 40.0, 900.0)
+PICTURE = Micrograph("s/a.tif", "/s/a.tif", "0123", "s")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Two untrained classifiers: one of hands, one of usable poses."""
+    files = []
+    for name, mirror in (("hand", True), ("usable", False)):
+        torch.manual_seed(1)
+        spec = ClassifierSpec("compact", size=16, mirror=mirror, width=4)
+        files.append(tmp_path_factory.mktemp("weights") / f"{name}.safetensors")
+        engine.save(files[-1], spec, [build(spec).state_dict()])
+    return files
+
+
+@pytest.fixture(scope="module")
+def micrographs(tmp_path_factory):
+    """Two samples of two small micrographs."""
+    recipe = simulate.Recipe(zoom=0.35, density=24)
+    return simulate.write_micrographs(tmp_path_factory.mktemp("m"), 2, 260, 3, recipe, (0.0, 0.5))
+
+
+@pytest.fixture
+def analyse(tmp_path, weights, micrographs, monkeypatch):
+    """Run an analysis with these settings; its summary."""
+    tracker = InMemoryTracker()
+    monkeypatch.setattr(opening, "MlflowTracker", lambda *_: tracker)
+
+    def run(*more):
+        given = [
+            f"workspace={tmp_path / 'w'}",
+            "run=a",
+            "compute=inline",
+            f"data.images={micrographs.images}",
+            f"classifier.weights={weights[0]}",
+            f"classifier.usable_weights={weights[1]}",
+            "classifier.usable_from=0.1",
+            "classifier.confusion=[40, 2, 3, 45]",
+            *more,
+        ]
+        with opening.opened(load_analysis(None, given), Console()) as analysis:
+            outcome = running.run(analysis)
+        return json.loads(outcome.summary.read_text())
+
+    run.tracker, run.folder = tracker, tmp_path / "w" / "runs" / "a"
+    return run
+
+
+@pytest.fixture
+def _no_page(monkeypatch):
+    """Drawing the page takes longer than all the rest."""
+    monkeypatch.setattr(results.analysis_page, "render", lambda data: "")
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_windows_of_any_size_give_the_same_particles_and_none_is_done_twice(analyse):
+    first = analyse()
+    assert first["counts"]["particles"] > 20
+    assert first["windows"] == {"all": 4, "done_now": 4}
+    particles_first = pq.read_table(analyse.folder / "particles.parquet").drop_columns(["particle"])
+    again = analyse()
+    assert again["windows"] == {"all": 4, "done_now": 0}
+    assert again["samples"] == first["samples"]
+    assert again["pixels_per_second"] is None
+    small = analyse("segmentation.window=130")
+    assert small["windows"] == {"all": 16, "done_now": 16}
+    assert small["samples"] == first["samples"]
+    order = [("image", "ascending"), ("x", "ascending")]
+    particles_small = pq.read_table(analyse.folder / "particles.parquet").drop_columns(["particle"])
+    left, right = (table.sort_by(order).select(["image", "x", "y", "set_aside", "area_px"])
+                   for table in (particles_first, particles_small))  # fmt: skip
+    assert left.equals(right)
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_the_tables_agree_with_the_summary_and_with_one_another(analyse):
+    found = analyse()
+    table = pq.read_table(analyse.folder / "particles.parquet").to_pylist()
+    with (analyse.folder / "particles.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(table)
+    assert [row["image"] for row in rows] == [row["image"] for row in table]
+    for sample in found["samples"]:
+        own = [row for row in table if row["sample"] == sample["sample"]]
+        usable = [row for row in own if not row["set_aside"]]
+        assert len(usable) == sample["particles"]
+        assert sum(row["hand"] == "left" for row in usable) == sample["left"]
+        assert sum(row["set_aside"] == "border" for row in own) == sample["border"]
+        assert sample["naive"] == pytest.approx(sample["left"] / sample["particles"])
+        assert sample["low"] <= sample["corrected"] <= sample["high"]
+    lengths = [row["length_nm"] for row in table if not row["set_aside"]]
+    assert 40 < np.median(lengths) < 110
+    assert all(row["length_nm"] == pytest.approx(2 * row["length_px"]) for row in table)
+    with (analyse.folder / "population.csv").open() as file:
+        assert [row["level"] for row in csv.DictReader(file)] == ["sample"] * 2 + ["image"] * 4
+
+
+def test_the_page_stands_alone_and_mlflow_has_the_figures(analyse):
+    found = analyse()
+    page = (analyse.folder / "report.html").read_text()
+    assert "http://" not in page
+    assert "<script" not in page
+    assert page.count("data:image/png;base64,") >= 8
+    run = next(iter(analyse.tracker.runs.values()))
+    assert run.status == "FINISHED"
+    assert "corrected.sample-00" in str(run.metrics)
+    assert found["confusion"]["symmetric"] is True
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_pictures_that_are_added_cost_their_own_windows_and_bad_ones_are_set_aside(
+    analyse, micrographs, tmp_path
+):
+    own = tmp_path / "own"
+    shutil.copytree(micrographs.images, own)
+    first = analyse(f"data.images={own}")
+    (own / "sample-00" / "broken.tif").write_bytes(b"II*\x00 no picture")
+    shutil.copy(own / "sample-00" / "sample-00-000.tif", own / "again.tif")
+    made = simulate.scene(9, (200, 200), simulate.Recipe(zoom=0.35, density=24)).whole()[0]
+    tifffile.imwrite(own / "sample-01" / "new.tif", made)
+    second = analyse(f"data.images={own}")
+    assert second["windows"] == {"all": 5, "done_now": 1}
+    assert {item["item"] for item in second["set_aside"]} >= {"sample-00/broken.tif"}
+    assert sum("same picture" in item["reason"] for item in second["set_aside"]) == 1
+    assert second["counts"]["images"] == 5
+    assert first["counts"]["images"] == 4
+    sizes = pq.read_table(analyse.folder / "particles.parquet").to_pylist()
+    assert {row["length_nm"] for row in sizes if row["image"] == "sample-01/new.tif"} == {None}
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_samples_may_be_named_in_a_file(analyse, tmp_path):
+    file = tmp_path / "samples.csv"
+    file.write_text("image,sample\nsample-00/sample-00-000.tif,x\nsample-01/sample-01-001.tif,x\n")
+    found = analyse(f"data.samples={file}")
+    assert [(row["sample"], row["images"]) for row in found["samples"]] == [("x", 2)]
+    assert sum("not named" in item["reason"] for item in found["set_aside"]) == 2
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_without_clean_labels_nothing_is_corrected(analyse):
+    found = analyse("classifier.confusion=null")
+    assert found["confusion"] is None
+    assert {row["corrected"] for row in found["samples"]} == {None}
+    assert {row["high"] for row in found["samples"]} == {None}
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_folder_without_a_usable_picture_is_a_data_error(analyse, tmp_path):
+    folder = tmp_path / "none"
+    folder.mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        analyse(f"data.images={folder}")
+    (folder / "a.tif").write_bytes(b"II*\x00")
+    with pytest.raises(DataError, match=r"a\.tif"):
+        analyse(f"data.images={folder}")
+    assert next(iter(analyse.tracker.runs.values())).status == "FAILED"
+
+
+def test_every_fault_of_a_configuration_in_one_report(tmp_path):
+    given = [
+        f"workspace={tmp_path}",
+        "segmentation.methode=otsu",
+        "classifier.size=30",
+        "data.samples=nowhere.csv",
+        "data.particles=nowhere",
+        "classifier.confusion=[1, 2, 3, 4]",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load_analysis(None, given)
+    text = str(caught.value)
+    for part in ("did you mean segmentation.method?", "classifier.size", "data.images", "data.labels",
+                 "classifier.weights", "nowhere.csv"):  # fmt: skip
+        assert part in text
+
+
+def test_a_pieces_key_tells_what_decides_and_not_where_it_lies():
+    measured = Measured((300, 400), 2.0, LEVELS)
+    pieces = pieces_of(PICTURE, measured, 150, {"a": 1})
+    assert [Piece.of(piece.text()) for piece in pieces] == pieces
+    assert sum(piece.pixels for piece in pieces) == 300 * 400
+    keys = {piece.key for piece in pieces}
+    assert len(keys) == len(pieces) == 6
+    moved = pieces_of(replace(PICTURE, uri="/elsewhere", name="b", sample="t"), measured, 150, {"a": 1})
+    assert {piece.key for piece in moved} == keys
+    other = Measured((300, 400), 2.0, replace(LEVELS, threshold=61.0))
+    for changed in (pieces_of(PICTURE, measured, 150, {"a": 2}), pieces_of(PICTURE, other, 150, {"a": 1})):
+        assert not keys & {piece.key for piece in changed}
+
+
+def test_a_gallery_shows_the_surest_the_least_sure_and_the_unusable():
+    p_left = np.array([0.9, 0.1, 0.5, 0.99, 0.01, 0.6, 0.2, 0.3])
+    p_usable = np.array([1, 1, 1, 1, 1, 1, 0.2, 0.1])
+    assert shown(p_usable, p_left, 0.5, n=1) == [2, 3, 4, 7]
+    found = gathering.Gathered()
+    table = {"p_left": p_left, "p_usable": p_usable, "picture": [b"%d" % i for i in range(8)]}
+    found.show(table, 0.5)
+    assert found.gallery["surest left"][0] == (0.99, b"3")
+    assert found.gallery["surest right"][0] == (0.01, b"4")
+    assert found.gallery["least sure"][0] == (0.5, b"2")
+    assert [value for value, _ in found.gallery["unusable"]] == [0.1, 0.2]
+
+
+def test_an_unusable_particle_that_passes_counts_in_parts():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    called = np.array([True, False, False, False, True, True])
+    passed = np.array([True, True, True, False, True, False])
+    made = judges.counted(labels, called, passed, symmetric=False)
+    assert (made.left_as_left, made.left_as_right) == (1.25, 1.25)
+    assert (made.right_as_left, made.right_as_right) == (0.25, 1.25)
+
+
+def _clean(n, unusable=True):
+    rng = np.random.default_rng(0)
+    pictures = np.stack([simulate.cutout(rng, size=32).pixels for _ in range(n)])
+    labels = np.arange(n) % (3 if unusable else 2)
+    return particles.Particles(pictures, labels, np.arange(n), "test")
+
+
+def test_classifiers_are_trained_on_one_part_and_tested_on_another(tmp_path):
+    spec, recipe = ClassifierSpec("compact", size=16, width=4), ClassRecipe(steps=2, batch=8, eval_every=1)
+    wanted = judges.Wanted(spec=spec, recipe=recipe)
+    told = []
+    found = judges.judges(wanted, _clean(40), tmp_path, lambda done, total: told.append((done, total)))
+    assert found.facts["tested on"] == 14
+    assert engine.read(found.hand)[0].mirror
+    assert found.confusion.symmetric
+    assert told[-1] == (4, 4)
+    again = judges.judges(wanted, _clean(40), tmp_path, lambda done, total: None)
+    assert (again.hand, again.digest()) == (found.hand, found.digest())
+    without = judges.judges(wanted, _clean(40, unusable=False), tmp_path, lambda done, total: None)
+    assert without.usable is None
+    assert without.facts["unusable set aside"] is None
+
+
+def test_too_few_labels_to_train_on_are_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="at least 10"):
+        judges.judges(judges.Wanted(), _clean(6), tmp_path, lambda done, total: None)
+
+
+def test_simulated_particles_are_labelled_by_what_lies_there():
+    recipe = simulate.Recipe(zoom=0.5, density=20, left=0.5)
+    found = list(particles.found_in(simulate.scene(3, (400, 400), recipe), Settings()))
+    assert len(found) > 8
+    assert {label for _, label in found} == {0, 1, 2}
+    assert all(picture.shape == (128, 128) for picture, _ in found)
+
+
+def test_the_users_particles_are_read_with_their_labels(tmp_path):
+    written = simulate.write_particle_set(tmp_path, 12, 48, left=0.5, unusable=0.25)
+    made = opening.labelled(str(written.images), str(written.labels), tmp_path / "home")
+    assert made.pictures.shape == (12, 128, 128)
+    with written.labels.open() as file:
+        rows = list(csv.DictReader(file))
+    counts = [sum(row["label"] == name for row in rows) for name in particles.NAMES]
+    assert np.bincount(made.labels, minlength=3).tolist() == counts
