@@ -41,7 +41,7 @@ class Preset:
 
 _SOURCE = ClassifierSpec("basic", size=128)
 _SOURCE_RECIPE = ClassRecipe(
-    steps=4000,
+    steps=1500,
     batch=32,
     lr=1e-3,
     weight_decay=0.0,
@@ -49,7 +49,7 @@ _SOURCE_RECIPE = ClassRecipe(
     rotate=5.0,
     zoom=(0.7, 1.3),
     half_turns=True,
-    eval_every=200,
+    eval_every=100,
     keep="last",
 )
 
