@@ -262,6 +262,13 @@ def test_a_checkpoint_of_another_task_is_not_used(job: ClassTask) -> None:
     assert [progress.step for progress in seen] == [4, 8]
 
 
+def test_dividemix_takes_several_views(job: ClassTask) -> None:
+    job = replace(job, recipe=replace(job.recipe, steps=12), options={"views": 2})
+    result = fit("dividemix", job, hooks(job))
+    assert result.kept is not None
+    assert len(set(result.kept.tolist())) > 2
+
+
 def test_methods_are_called_as_their_files() -> None:
     for name, method in METHODS.items():
         assert type(method).__module__ == f"emclean.models.robust.{name}"

@@ -215,6 +215,21 @@ def test_dividemix_keeps_a_moving_average_of_losses() -> None:
     assert torch.allclose(run.memory["losses"][1], (-Q[:, 0].log() - P[:, 0].log()) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("done", "rise"), [(0.25, 0.0), (0.4375, 0.5), (0.8, 1.0)])
+def test_dividemix_weighs_its_three_terms(done: float, rise: float) -> None:
+    method: Any = METHODS["dividemix"]
+    run = running("dividemix", done=done)
+    run.options["alpha"] = 1e-4  # pictures are then not mixed at all
+    torch.manual_seed(0)
+    target = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.4, 0.6]])
+    labelled = torch.tensor([True, True, False])
+    found = method._mixed(run, run.networks[0], torch.zeros(3, 1, 16, 16), target, labelled)
+    cross = (-P[0, 0].log() - 0.5 * (P[1, 0] * P[1, 1]).log()) / 2
+    square = ((P[2] - target[2]) ** 2).mean()
+    even = -(P.mean(0) * 2).log().mean()
+    assert number(found) == close(float(cross + 5 * rise * square + even))
+
+
 def test_sam_takes_the_gradient_at_the_worst_place_nearby() -> None:
     # For w²/2 at w = 2 the worst place within rho is w + rho: a step of 0.1 goes to 2 - 0.1 (2 + rho).
     method: Any = METHODS["sam"]
