@@ -45,8 +45,8 @@ from benchmarks import cases, oracles
 from benchmarks.cases import spread
 from benchmarks.sets import BCCD_TEST, json_of, parts
 from emclean.loop.grid.boxes.bench import Bench, Case, Part, Recipe
-from emclean.loop.grid.cells import Cell
 from emclean.loop.grid.boxes.methods import METHODS, Taught
+from emclean.loop.grid.cells import Cell
 from emclean.models.spec import PRETRAINED, DetectorSpec, Schedule
 from emclean.science.evaluation import detection, label_quality
 from emclean.types import ImageRecord, Labels, Target

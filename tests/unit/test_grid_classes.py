@@ -208,6 +208,21 @@ def test_a_grid_leaves_a_table_a_summary_and_a_page(tmp_path, ran, capsys):
     assert "of 24" in said  # four cells of 4 steps, two of which have a cross-fit of 4 before
 
 
+def test_mlflow_is_told_of_cells_means_areas_and_files(tmp_path, ran):
+    tracker = InMemoryTracker()
+    running.run(grid(tmp_path, *TWO, "seeds=[0, 1]", tracker=tracker))
+    (parent,) = [run for run in tracker.runs.values() if run.parent is None]
+    assert set(parent.metrics["accuracy.forward.pair"]) == {250, 500}
+    assert {"area.cross_entropy.pair", "holds.forward.pair"} <= set(parent.metrics)
+    assert {path.name for path in (tmp_path / "runs" / "g" / "plots").iterdir()} == {
+        "curve_accuracy-pair.png",
+        "heat_accuracy-pair.png",
+    }
+    children = [run for run in tracker.runs.values() if run.parent is not None]
+    assert len(children) == 8
+    assert all(run.metrics["accuracy"] for run in children)
+
+
 def test_a_further_method_or_rate_runs_only_its_own_cells(tmp_path, ran):
     running.run(grid(tmp_path, *TWO))
     ran.clear()

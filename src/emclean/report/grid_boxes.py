@@ -54,6 +54,7 @@ VIEW = View(
     captions=CAPTIONS,
     sections=sections,
     columns={"AP50": lambda cell: number(cell.ap50), "label F1": lambda cell: number(cell.label_f1)},
+    totals=lambda cells: {},
     table=lambda cells, own_rate: ([HEAD, *_means(cells)], []),
     extra=lambda cells, own_rate: {},
 )

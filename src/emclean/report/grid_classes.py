@@ -142,6 +142,16 @@ def _noise_means(data: GridData, noise: str) -> str:
     return html.section(f"Means over the seeds: {noise}", html.table(head, cells, left=(0,)), note=note)
 
 
+def totals(cells: Sequence[CellRow]) -> dict[str, float]:
+    """Of every method and noise the area and the rate up to which it holds, where known."""
+    named = [
+        (f"{name}.{curve.method}.{curve.noise}", value)
+        for curve in curves(cells)
+        for name, value in (("area", curve.area), ("holds", curve.holds))
+    ]
+    return {name: value for name, value in named if value is not None}
+
+
 def extra(cells: Sequence[CellRow], own_rate: float | None) -> dict[str, Any]:
     """The curves in figures, and the recommendation."""
     return {
@@ -162,6 +172,7 @@ VIEW = View(
         "estimated, %": lambda cell: percent(cell.estimated_rate),
         "trusted": lambda cell: "–" if cell.trusted is None else str(cell.trusted),
     },
+    totals=totals,
     table=table,
     extra=extra,
 )

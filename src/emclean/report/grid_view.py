@@ -21,9 +21,10 @@ class View:
 
     ``measures`` are the figures of which the means are told to MLflow; ``figures`` what is drawn of a noise,
     by name, with ``captions`` (title, note); ``sections`` the tables below the pictures as HTML; ``columns``
-    the figures of a single cell as text, by their heading; ``table`` the rows for a terminal, the heading
-    first, with remarks; ``extra`` what the summary holds beside the cells. The last two take the rate that
-    the reader expects in labels of their own, or None.
+    the figures of a single cell as text, by their heading; ``totals`` the figures of the whole grid that are
+    told to MLflow; ``table`` the rows for a terminal, the heading first, with remarks; ``extra`` what the
+    summary holds beside the cells. The last two take the rate that the reader expects in labels of their own,
+    or None.
     """
 
     measures: tuple[Measure, ...]
@@ -31,6 +32,7 @@ class View:
     captions: Mapping[str, tuple[str, str]]
     sections: Callable[[GridData], str]
     columns: Mapping[str, Callable[[CellRow], str]]
+    totals: Callable[[Sequence[CellRow]], dict[str, float]]
     table: Callable[[Sequence[CellRow], float | None], tuple[list[list[str]], list[str]]]
     extra: Callable[[Sequence[CellRow], float | None], dict[str, Any]]
 

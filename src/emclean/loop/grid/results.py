@@ -170,7 +170,9 @@ def tell(grid: Grid, run_id: str, rows: Sequence[Row]) -> None:
 
 
 def _tell_means(grid: Grid, run_id: str, cells: Sequence[CellRow]) -> None:
-    for measure in VIEWS[grid.settings.task].measures:
+    view = VIEWS[grid.settings.task]
+    grid.tracker.log(run_id, metrics=view.totals(cells))
+    for measure in view.measures:
         for point in points(cells, measure):
             name = f"{measure}.{point.method}.{point.noise}"
             grid.tracker.log(run_id, metrics={name: point.mean}, step=round(1000 * point.rate))

@@ -1,0 +1,278 @@
+"""Methods of learning classes from noisy labels, on simulated and real sets: the tables of docs/results.md.
+
+    EMCLEAN_DATA=… python -m benchmarks.handedness_grid --cache workspace/handedness --slots 2
+
+Runs the noise grid's own cells over classes, in ``--slots`` processes. ``ideal`` and ``practical`` are
+simulated particles; ``right_hands`` and ``galaxy`` real pictures whose mirror image is of the other class;
+``cifar_10``, ``cifar_27`` and ``cifar_consensus`` cats and dogs with the labels of real people (about 10 and
+27 % wrong; the majority of three); ``faithful`` the simulated ideal set with the source's network, for the
+source's methods, beside its printed figures. Finished cells lie in ``--cache`` by their content and are
+never run again: a run that was stopped goes on. Seeds are run one after another, telling rates first, and
+tables are printed after each; ``--tables`` prints those of what is there and runs nothing.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import hypot
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emclean.config import load_grid
+from emclean.config_classes import FAITHFUL
+from emclean.loop.console import Console
+from emclean.loop.grid import running
+from emclean.loop.grid.cells import Cell
+from emclean.loop.grid.experiment import FINISHED, Row
+from emclean.loop.grid.opening import Ended, Grid, Told, opened
+from emclean.loop.grid.work import Work, failure
+from emclean.models.robust.presets import PRESETS
+from emclean.report.grid_data import CellRow, Point, points
+from emclean.report.grid_page import VIEWS
+from emclean.stores.fakes import InMemoryTracker
+
+ALL_RATES = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.42, 0.46, 0.48, 0.5)
+FIVE_RATES = (0, 0.1, 0.2, 0.4, 0.46)
+TELLING = (0.4, 0.2, 0.46, 0.0, 0.5, 0.1, 0.3, 0.42, 0.48, 0.05, 0.01)
+"""The rates in the order in which they are run."""
+
+KEPT_AT = 0.4
+"""The rate at which the share of the clean accuracy that is kept is told."""
+
+SOURCE: Mapping[str, Mapping[float, float]] = {
+    name: dict(zip(ALL_RATES[1:], figures, strict=True))
+    for name, figures in {
+        "cross_entropy": (98.7, 97.5, 96.1, 85.9, 85.0, 75.4, 64.5, 61.7, 57.8, 51.2),
+        "two_step": (97.1, 95.8, 94.9, 93.4, 90.1, 85.7, 81.9, 72.2, 57.2, 49.1),
+        "co_teaching": (95.7, 95.2, 94.8, 95.1, 90.1, 88.2, 88.2, 73.4, 46.5, 36.6),
+    }.items()
+}
+"""Accuracy in percent by rate, from the printed outputs of the source's code (Groschner et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """The grid's settings for one set of pictures; of real ones, paths below ``EMCLEAN_DATA``."""
+
+    settings: Mapping[str, Any]
+    rates: Sequence[float] = FIVE_RATES
+    methods: Sequence[str] = tuple(PRESETS["fair"])
+
+
+def _cifar(column: str) -> Set:
+    train = {
+        "images": "cifar10n_cat_dog/sheet.jpg",
+        "labels": "cifar10n_cat_dog/labels.csv",
+        "tile": 32,
+        "label_column": "clean",
+        "crowd": f"[{column}]",
+        "classes": '["3", "5"]',
+    }
+    kept = {f"data.train.{name}": value for name, value in train.items()}
+    varied = {"classifier.size": 32, "classifier.flip": "true", "classifier.half_turns": "false"}
+    return Set({**kept, **varied, "data.colour": "true", "noise": "[crowd]"}, ())
+
+
+SETS: Mapping[str, Set] = {
+    "ideal": Set({"data.simulate.particles": 1000, "data.simulate.size": 64}, ALL_RATES),
+    "practical": Set(
+        {
+            "data.simulate.particles": 1000,
+            "data.simulate.size": 64,
+            "data.simulate.population": "practical",
+        }
+    ),
+    "right_hands": Set(
+        {
+            "data.train.images": "right_hands/sheet.jpg",
+            "data.train.labels": "right_hands/index.csv",
+            "data.train.tile": 100,
+            "data.train.group_column": "person_guess",
+            "mirror": "true",
+            "classifier.half_turns": "false",
+        }
+    ),
+    "galaxy": Set(
+        {
+            "data.train.images": "galaxy_handedness/images",
+            "data.train.labels": "galaxy_handedness/index.csv",
+            "data.train.classes": "[CW, ACW]",
+            "mirror": "true",
+            "classifier.rotate": 180,
+        }
+    ),
+    "cifar_10": _cifar("rand1"),
+    "cifar_27": _cifar("worse"),
+    "cifar_consensus": _cifar("rand1, rand2, rand3"),
+    "faithful": Set(
+        {
+            "data.simulate.particles": 1000,
+            "data.simulate.size": 64,
+            "preset": "faithful",
+        },
+        ALL_RATES,
+        FAITHFUL,
+    ),
+}
+
+
+def overrides(name: str, given: argparse.Namespace) -> list[str]:
+    """The grid's settings for a set, by its definition and the command line."""
+    chosen = SETS[name]
+    real = ("data.train.images", "data.train.labels")
+    home = Path(os.environ.get("EMCLEAN_DATA", ".")).absolute()
+    values = {key: home / value if key in real else value for key, value in chosen.settings.items()}
+    methods = [m for m in chosen.methods if not given.methods or m in given.methods.split(",")]
+    sizes = {"classifier.size": given.size, "classifier.steps": given.steps}
+    fixed = {
+        "task": "classes",
+        "compute": "inline",
+        "workspace": given.cache.absolute(),
+        "run": name,
+        "methods": f"[{', '.join(methods)}]",
+        **({"rates": list(chosen.rates)} if chosen.rates else {}),
+    }
+    return [f"{key}={value}" for key, value in {**fixed, **sizes, **values}.items()]
+
+
+def _prepare(work: Work) -> None:
+    """What every process does once: it takes one core."""
+    global _work
+    torch.set_num_threads(1)
+    _work = work
+
+
+_work: Work
+
+
+def _one(digest: str) -> Row:
+    return _work(digest, lambda done: None)
+
+
+@dataclass(frozen=True)
+class PoolRunner:
+    """So many cells side by side, each in a process of this machine; telling rates first."""
+
+    slots: int
+
+    def run(self, work: Work, digests: Sequence[str], told: Told, ended: Ended) -> dict[str, Row]:
+        """Run the cells; where a process dies, those not finished have failed until the next run."""
+        rows: dict[str, Row] = {}
+        order = sorted(digests, key=lambda digest: self._place(work.cells[digest]))
+        spawn = get_context("spawn")  # torch does not survive a fork
+        with ProcessPoolExecutor(self.slots, spawn, _prepare, (work,)) as pool:
+            started = {pool.submit(_one, digest): digest for digest in order}
+            for future in as_completed(started):
+                digest, error = started[future], future.exception()
+                died = isinstance(error, Exception)
+                rows[digest] = failure(work.cells[digest], digest, error) if died else future.result()
+                ended(digest, rows[digest])
+        return rows
+
+    def _place(self, cell: Cell) -> tuple[int, int, int]:
+        """Where a cell comes: as many rates at a time as there are slots, so that none waits for another."""
+        rank = _rank(cell.rate)
+        return rank // self.slots, list(PRESETS["fair"]).index(cell.method), rank
+
+
+def _rank(rate: float) -> int:
+    return TELLING.index(rate) if rate in TELLING else len(TELLING)
+
+
+@contextmanager
+def grid_of(settings: Sequence[str], slots: int) -> Iterator[Grid]:
+    """The grid, with processes of this machine to run it and nobody told of it."""
+    with opened(load_grid(None, settings), Console()) as found:
+        yield replace(found, runner=PoolRunner(slots), tracker=InMemoryTracker())
+
+
+def cells_of(name: str, seeds: Sequence[int], given: argparse.Namespace) -> list[CellRow]:
+    """The finished cells of a set; those that are missing are run first, unless only tables are wanted."""
+    with grid_of([*overrides(name, given), f"seeds={list(seeds)}"], given.slots) as grid:
+        if not given.tables:
+            running.run(grid)
+        kept = [grid.files.read(digest) for digest in grid.cells]
+    return [CellRow.of(row) for row in kept if row is not None and row["status"] == FINISHED]
+
+
+def told(name: str, cells: Sequence[CellRow]) -> str:
+    """The table of a set in Markdown, and what it says of the aims."""
+    (head, *rows), _ = VIEWS["classes"].table(cells, None)
+    lines = [head, ["---"] * len(head), *rows]
+    text = [f"| {' | '.join(line)} |" for line in lines]
+    seconds = sum(cell.seconds or 0.0 for cell in cells)
+    text.append(f"\n{len(cells)} cells, {seconds / 3600:.2f} h of computing.")
+    return "\n".join(
+        [f"\n### {name}\n", *text, *_kept(cells), *(_beside(cells) if name == "faithful" else ())]
+    )
+
+
+def _kept(cells: Sequence[CellRow]) -> list[str]:
+    """How much of its clean accuracy each method keeps, and where one of the source's methods beats it."""
+    means = {(p.method, p.rate): p for p in points([c for c in cells if c.noise == "pair"], "accuracy")}
+    methods = dict.fromkeys(method for method, _ in means)
+    lines = []
+    for method in methods:
+        clean, noisy = means.get((method, 0.0)), means.get((method, KEPT_AT))
+        if clean and noisy:
+            share = f"{100 * noisy.mean / clean.mean:.1f} % of clean accuracy at {100 * KEPT_AT:g} %"
+            lines.append(f"- {method}: {share}; {_beaten(method, means)}")
+    return lines
+
+
+def _beaten(method: str, means: Mapping[tuple[str, float], Point]) -> str:
+    """The rates at which a source method is better by more than the standard errors together."""
+    mine = {rate: point for (name, rate), point in means.items() if name == method}
+    if any(point.error is None for point in mine.values()):
+        return "one seed: no standard error to compare by"
+    rivals = [name for name in FAITHFUL if name != method]
+    lost = [
+        f"{100 * rate:g} % ({name})"
+        for rate, point in sorted(mine.items())
+        for name in rivals
+        if (other := means.get((name, rate)))
+        and other.mean - point.mean > hypot(other.error or 0.0, point.error or 0.0)
+    ]
+    return f"below a source method at {', '.join(lost)}" if lost else "below no source method"
+
+
+def _beside(cells: Sequence[CellRow]) -> list[str]:
+    """Our faithful figures beside those that the source printed."""
+    means = points(cells, "accuracy")
+    lines = ["\n| method | rate | source | ours |", "| --- | --- | --- | --- |"]
+    for point in sorted(means, key=lambda p: (p.method, p.rate)):
+        printed = SOURCE[point.method].get(point.rate)
+        if printed is not None:
+            lines.append(f"| {point.method} | {point.rate:g} | {printed} | {100 * point.mean:.1f} |")
+    return lines
+
+
+def main() -> int:
+    """Run what is missing, seed by seed, and print the tables after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=Path("workspace/handedness"))
+    parser.add_argument(
+        "--sets", default="ideal,right_hands,galaxy,practical,cifar_27,cifar_10,cifar_consensus,faithful"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--slots", type=int, default=2, help="cells side by side")
+    parser.add_argument("--methods", default="", help="comma-separated; all of a set's without")
+    parser.add_argument("--size", type=int, default=48, help="side in pixels that the network sees")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--tables", action="store_true", help="print what is there, run nothing")
+    given = parser.parse_args()
+    for last in [given.seeds] if given.tables else range(1, given.seeds + 1):
+        for name in given.sets.split(","):
+            print(told(name, cells_of(name, range(last), given)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
