@@ -5,6 +5,7 @@ not grow with what the pieces read. Whatever a piece achieves it writes down its
 """
 
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ Work = Callable[[str], str]
 MOST_BLOCKS = 2000
 """Tasks that a stream is cut into at most; each then does several pieces."""
 
-_TEXT = "text"
+_TEXT, _ERROR = "text", "error"
 
 
 def run_all(
@@ -36,18 +37,18 @@ def run_all(
     cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
     data = _quiet(ray)
     blocks = min(len(pieces), MOST_BLOCKS)
-    size = min(at_once or cores, cores)
+    size = min(at_once or cores, cores, blocks)
     stream = data.from_items(with_text, override_num_blocks=blocks).map(
         _done, fn_kwargs={"work": work}, num_cpus=1, compute=data.TaskPoolStrategy(size)
     )
     try:
         for row in stream.iter_rows():
+            if row[_ERROR]:
+                raise pickle.loads(row[_ERROR])
             ended(row[_TEXT])
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, EmcleanError):
-            raise cause from None
-        reason = (str(cause or error).strip().splitlines() or [type(error).__name__])[-1][:300]
+        lines = [line.strip() for line in str(error).splitlines() if "Error" in line]
+        reason = (lines or [type(error).__name__])[-1][:300]
         raise ComputeError(f"a piece of work broke off ({reason}).", "ray") from error
 
 
@@ -58,12 +59,15 @@ def _quiet(ray: Any) -> Any:
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, too
     return data
 
 
-def _done(row: dict[str, str], work: Work) -> dict[str, str]:
+def _done(row: dict[str, str], work: Work) -> dict[str, str | bytes]:
     """What every task runs."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # one core is what was asked for
-    return {_TEXT: work(row[_TEXT])}
+    try:
+        return {_TEXT: work(row[_TEXT]), _ERROR: b""}
+    except EmcleanError as error:  # Ray would hand on its text alone
+        return {_TEXT: "", _ERROR: pickle.dumps(error)}
