@@ -15,8 +15,8 @@ ClassMethod = Literal[
 ]  # fmt: skip
 """The methods of learning classes from noisy labels; each is an entry of ``models.robust.METHODS``."""
 
-Control = Literal["low_rate", "no_average"]
-"""What a fair grid compares them with."""
+Contestant = Literal[ClassMethod, "low_rate", "no_average"]
+"""What a grid compares: the methods, and the controls of a fair grid."""
 
 NEED_TRUSTED: tuple[ClassMethod, ...] = ("two_step",)
 """The methods that begin with trusted labels."""
@@ -120,7 +120,7 @@ class ClassGrid(GridKeys):
     task: Literal["classes"] = "classes"
     data: ClassData = ClassData()
     mirror: bool | None = None
-    methods: tuple[ClassMethod | Control, ...] = ("cross_entropy", "two_step", "co_teaching")
+    methods: tuple[Contestant, ...] = ("cross_entropy", "two_step", "co_teaching")
     noise: tuple[ClassNoise, ...] = ("pair",)
     rates: tuple[Rate, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.46)
     trusted_pairs: int = Field(20, ge=0)

@@ -1,5 +1,7 @@
 """Sets of labelled pictures: what is read, what is set aside, what is mirrored, and how they are split."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,8 @@ def test_the_tiles_of_a_sheet_are_numbered_row_by_row(tmp_path):
         "first: no tile has the number 'first'; there are 0 to 5",
     ]
     assert found.set_aside[0].item == f"{source.labels} line 4"
+    with pytest.raises(DataError, match=r"is a file\. For a sheet give the side of its tiles"):
+        load(replace(source, tile=None), Form(), tmp_path / "c")
     with pytest.raises(ImageError, match="24 x 16 pixels are not whole tiles of 7 x 7"):
         Sheet(sheet, 7, "sheet")
 
@@ -169,7 +173,7 @@ def test_a_label_file_that_cannot_be_used_says_why(text, columns, fault):
 def test_one_class_or_three_to_mirror_are_refused(tmp_path):
     with pytest.raises(DataError, match="Give two or more, or mirror"):
         load(made(tmp_path / "1", ["a.png,x,", "b.png,x,"]), Form(), tmp_path)
-    with pytest.raises(DataError, match="With mirror give one or two"):
+    with pytest.raises(DataError, match="With mirror choose one or two"):
         load(made(tmp_path / "2", ["a.png,x,", "b.png,y,", "c.png,z,"]), MIRROR, tmp_path)
     source = made(tmp_path / "3", ["a.png,x,", "b.png,y,"])
     with pytest.raises(DataError, match="no picture of these labels can be used"):

@@ -14,7 +14,7 @@ from emclean.config_classes import (
     Classifier,
     ClassMethod,
     ClassNoise,
-    Control,
+    Contestant,
     GridClassifier,
 )
 from emclean.errors import ConfigError
@@ -110,7 +110,7 @@ def test_names_that_yaml_takes_for_numbers_are_names():
 def test_methods_families_and_noises_are_those_that_exist():
     fair = PRESETS["fair"]
     assert set(get_args(ClassMethod)) == set(robust.METHODS)
-    assert {*get_args(ClassMethod), *get_args(Control)} == set(fair)
+    assert set(get_args(Contestant)) == set(fair)
     assert set(get_args(ClassNoise)) == {"pair", "independent", "crowd"}
     assert set(get_args(Classifier.model_fields["family"].annotation)) == set(FAMILIES)
     chosen = {name: robust.METHODS[found.method] for name, found in fair.items()}

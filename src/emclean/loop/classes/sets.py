@@ -66,7 +66,8 @@ class ClassSet:
     ``pictures`` is the path of one uint8 ``.npy`` file ``[N,H,W]`` or ``[N,H,W,3]``, ``digest`` that of its
     content; ``rows [n]`` index it, ``labels [n]`` are indices into ``classes``, ``pairs [n]`` number the
     particle (a picture and its mirror image share it), ``groups [n]`` what no split may part, ``votes [n,L]``
-    what further labellers say (``ABSENT``: no class of the set), ``ids`` the content of each picture.
+    what further labellers say (``ABSENT``: no class of the set), ``ids`` the content of each picture,
+    ``names`` what the label file calls it (a picture and its mirror image alike).
     """
 
     pictures: str
@@ -80,16 +81,18 @@ class ClassSet:
     ids: tuple[str, ...]
     mirrored: bool = False
     set_aside: tuple[SetAside, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, keep: Bools | Ints) -> "ClassSet":
         """The same set with some of its pictures, by mask or positions."""
-        ids = tuple(np.array(self.ids, dtype=object)[keep])
+        texts = {name: getattr(self, name) for name in ("ids", "names")}
         names = ("rows", "labels", "pairs", "groups", "votes")
         kept: dict[str, Any] = {name: getattr(self, name)[keep] for name in names}
-        return replace(self, ids=ids, **kept)
+        kept |= {name: tuple(np.array(given, dtype=object)[keep]) for name, given in texts.items() if given}
+        return replace(self, **kept)
 
     def facts(self) -> str:
         """A digest of everything that decides what is learnt from the set, but for the votes."""
@@ -99,6 +102,10 @@ class ClassSet:
     def said(self) -> str:
         """A digest of the votes."""
         return _digest("votes", self.votes)
+
+    def all_votes(self) -> Ints:
+        """What each labeller says of every picture ``[n,L]``, the labels themselves first."""
+        return np.concatenate([self.labels[:, None], self.votes], axis=1)
 
     def open(self) -> Pixels8:
         """All pictures, mapped into memory."""
@@ -169,9 +176,7 @@ def _names(rows: Sequence[ClassRow], mirror: bool, source: Source) -> tuple[str,
         return (names[0], f"{MIRRORED} {names[0]}") if names[0] else (AS_GIVEN, MIRRORED)
     if len(names) < 2 or (mirror and len(names) > 2):
         what = f"has {len(names)} class(es): {', '.join(names[:10])}."
-        fix = (
-            "With mirror give one or two." if mirror else "Give two or more, or mirror for a one-handed set."
-        )
+        fix = "With mirror choose one or two." if mirror else "Give two or more, or mirror for one hand."
         raise DataError(what, source.labels, fix)
     return names
 
@@ -181,6 +186,9 @@ Load = Callable[[ClassRow], Pixels8]
 
 def _reader(source: Source, colour: bool) -> Load:
     """How the picture of a row is read."""
+    if source.tile is None and Path(source.images).is_file():
+        fix = "For a sheet give the side of its tiles (tile), else a folder of pictures."
+        raise DataError("is a file.", source.images, fix)
     if source.tile is None:
         return partial(_from_folder, source.images.rstrip("/"), colour)
     pixels = read8(readers.read_bytes(source.images), source.images, colour)
@@ -289,15 +297,15 @@ def _aligned(written: _Written, names: tuple[str, ...], mirror: bool, source: So
     n = len(rows)
     pairs: Ints = np.arange(n, dtype=np.int64)
     groups = _groups(rows)
-    ids = tuple(written.ids)
+    ids, called = tuple(written.ids), tuple(row.image for row in rows)
     if mirror:
         labels = np.concatenate([labels, 1 - labels])
         votes = np.concatenate([votes, np.where(votes == ABSENT, ABSENT, 1 - votes)])
         pairs, groups, ids = np.tile(pairs, 2), np.tile(groups, 2), ids + tuple(f"{i}'" for i in ids)
+        called += called
     positions = np.arange(len(labels), dtype=np.int64)
-    return ClassSet(
-        str(written.file), written.digest, names, positions, labels, pairs, groups, votes, ids, mirror, aside
-    )
+    arrays = (positions, labels, pairs, groups, votes)
+    return ClassSet(str(written.file), written.digest, names, *arrays, ids, mirror, aside, called)
 
 
 def _groups(rows: Sequence[ClassRow]) -> Ints:

@@ -101,7 +101,8 @@ class _Names:
             what = (
                 f"its first line lacks the column(s) {', '.join(missing)}; it has {', '.join(header)[:200]}."
             )
-            raise LabelError(what, where, "Write a header with image,label and, if wanted, group.")
+            fix = "Write a header with image,label and, if wanted, group; or name the columns that it has."
+            raise LabelError(what, where, fix)
         return _Names(image, label if label in header else "", group if group in header else "", votes)
 
     def row(self, line: int, item: dict[str, str]) -> ClassRow:
