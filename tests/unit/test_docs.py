@@ -43,6 +43,7 @@ def test_the_file_of_defaults_says_the_defaults():
     assert config.load(file) == config.load()
 
 
+MICROGRAPHS = USAGE.partition("## Micrographs")[2].partition("## Checks and tests")[0]
 GRIDS = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
 GRID, _, CLASSES = GRIDS.partition("### A grid over classes")
 SHARED = "detector."  # a grid's page points to these keys
@@ -65,6 +66,11 @@ def test_every_key_of_a_grid_over_classes_stands_in_its_section_with_its_default
     assert_told(CLASSES, key, default)
 
 
+@pytest.mark.parametrize(("key", "default"), list(keys(config.AnalyzeMicrographs)))
+def test_every_key_of_an_analysis_stands_in_its_section_with_its_default(key, default):
+    assert_told(MICROGRAPHS, key, default)
+
+
 def assert_told(page, key, default):
     row = re.search(rf"^\| `{re.escape(key)}` \| (.+?) \| .+ \|$", page, flags=re.MULTILINE)
     assert row, f"docs/usage.md: add a row for `{key}`"
@@ -83,6 +89,8 @@ def test_the_usage_page_names_no_key_that_is_gone():
     assert grid - {key for key, _ in keys(config.NoiseGrid)} == set()
     classes = set(re.findall(r"^\| `([^`]+)` \|", CLASSES, flags=re.MULTILINE))
     assert classes - {key for key, _ in keys(config.ClassGrid)} == set()
+    analysis = set(re.findall(r"^\| `([^`]+)` \|", MICROGRAPHS, flags=re.MULTILINE))
+    assert analysis - {key for key, _ in keys(config.AnalyzeMicrographs)} == set()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=name)
@@ -91,8 +99,10 @@ def test_shipped_configurations_are_valid(file):
 
 
 def faults(file: Path) -> tuple[str, ...]:
+    loaders = {"noise_grid": config.load_grid, "analyze_micrographs": config.load_analysis}
+    job = next((name for name in loaders if file.stem.startswith(name)), "")
     try:
-        (config.load_grid if file.stem.startswith("noise_grid") else config.load)(file)
+        loaders.get(job, config.load)(file)
     except ConfigError as error:
         return error.faults
     return ()
