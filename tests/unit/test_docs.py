@@ -146,7 +146,11 @@ def test_nobody_is_told_to_install_a_package_that_is_not_published():
     assert found == []
 
 
-@pytest.mark.parametrize("folder", ["emps", "bccd", "vnc", "expert_box_raters", "glomerulus"])
+@pytest.mark.parametrize(
+    "folder",
+    ["emps", "bccd", "vnc", "expert_box_raters", "glomerulus", "galaxy_handedness", "right_hands",
+     "cifar10n_cat_dog"],
+)  # fmt: skip
 def test_the_data_of_the_results_are_described(folder, emclean_data):
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     row = re.search(rf"^\| `{folder}` \| ([^|]+) \|", page, flags=re.MULTILINE)

@@ -18,6 +18,7 @@ CAPTIONS = {
         "Accuracy against the share of wrong labels.",
         "On clean test pictures; means over the seeds, band: standard error, if several.",
     ),
+    "dots_accuracy": ("Accuracy of each method.", "Means over the seeds; bars: standard error, if several."),
     "heat_accuracy": ("Accuracy by method and rate.", "The colours mean the same in every noise."),
 }
 
@@ -33,15 +34,16 @@ LIMIT = (
 
 
 def figures(data: GridData, noise: str) -> dict[str, Draw]:
-    """Curves of the accuracy (where there are several rates) and a heat map."""
+    """Curves of the accuracy and a heat map; of a single rate a dot for each method."""
     every = points(data.cells, "accuracy")
     mine = [point for point in every if point.noise == noise]
+    if len({point.rate for point in mine}) == 1:
+        return {"dots_accuracy": partial(grid_plots.dots, mine, data.methods, "accuracy")}
     span = grid_plots.span_of([point.mean for point in every])
-    drawn: dict[str, Draw] = {}
-    if len({point.rate for point in mine}) != 1:
-        drawn["curve_accuracy"] = partial(grid_plots.rate_curves, mine, data.methods, "accuracy")
-    drawn["heat_accuracy"] = partial(grid_plots.heat_map, mine, data.methods, "accuracy", span)
-    return drawn
+    return {
+        "curve_accuracy": partial(grid_plots.rate_curves, mine, data.methods, "accuracy"),
+        "heat_accuracy": partial(grid_plots.heat_map, mine, data.methods, "accuracy", span),
+    }
 
 
 def table(cells: Sequence[CellRow], own_rate: float | None) -> tuple[list[list[str]], list[str]]:

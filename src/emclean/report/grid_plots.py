@@ -12,6 +12,9 @@ from emclean.report.theme import MARKERS, Theme, ThemeName, empty, figure, legen
 LEAST_SPAN = 0.1
 """What the colours and the axis of a plot span at least: differences that are noise must not look large."""
 
+MANY = 8
+"""From more lines or columns than this a plot makes them smaller."""
+
 _COLOURS = "cividis"  # even for the colour-blind, and readable in grey
 _DASHES = ("-", "--", ":")
 _DARK, _PALE = "#101418", "#f5f7f9"
@@ -30,7 +33,7 @@ def heat_map(
     of several noises can be compared. What is not known stays blank, with a dash.
     """
     rates = sorted({point.rate for point in points})
-    drawing, axes, colours = figure(theme, height=max(3.8, 0.5 * len(methods) + 1.2))
+    drawing, axes, colours = figure(theme, height=_height(len(methods)))
     if not points:
         empty(axes, colours, "no cell has finished yet")
         return png(drawing)
@@ -41,7 +44,7 @@ def heat_map(
     palette = matplotlib.colormaps[_COLOURS]
     image = axes.imshow(table, cmap=palette, vmin=low, vmax=high, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
-        _write(axes, (column, row), value, palette, (low, high), colours)
+        _write(axes, (column, row), value, palette, (low, high), colours, len(rates))
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_yticks(range(len(methods)), methods)
     axes.set_xlabel(RATES[measure])
@@ -60,8 +63,19 @@ def span_of(means: Sequence[float]) -> tuple[float, float]:
     return low - more, high + more
 
 
+def _height(methods: int) -> float:
+    """The height in inches of a figure with a line for each method: rows that are many are narrow."""
+    return max(3.8, 1.2 + 0.5 * min(methods, MANY) + 0.3 * max(methods - MANY, 0))
+
+
 def _write(
-    axes: Any, at: tuple[int, int], value: float, palette: Any, span: tuple[float, float], colours: Theme
+    axes: Any,
+    at: tuple[int, int],
+    value: float,
+    palette: Any,
+    span: tuple[float, float],
+    colours: Theme,
+    columns: int,
 ) -> None:
     """The figure in its field, in the ink that stands out from the field's colour."""
     if np.isnan(value):
@@ -70,7 +84,8 @@ def _write(
     low, high = span
     red, green, blue, _ = palette((value - low) / (high - low))
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5  # luma (ITU-R BT.601)
-    axes.text(*at, f"{value:.3f}", ha="center", va="center", color=_DARK if bright else _PALE, fontsize=10)
+    text, size = (f"{value:.3f}", 10) if columns <= MANY else (f"{value:.2f}", 8)
+    axes.text(*at, text, ha="center", va="center", color=_DARK if bright else _PALE, fontsize=size)
 
 
 def _look(i: int, colours: Theme) -> dict[str, Any]:
@@ -96,7 +111,7 @@ def rate_curves(
     theme: ThemeName = "light",
 ) -> bytes:
     """The means of one noise against the rate, a line for each of ``methods``, with standard errors."""
-    drawing, axes, colours = figure(theme, height=3.8 + 0.2 * max(-(-len(methods) // 3) - 3, 0))
+    drawing, axes, colours = figure(theme, height=max(3.8, _height(len(methods)) - 1.2))
     if not points:
         empty(axes, colours, "no cell has finished yet")
         return png(drawing)
@@ -117,4 +132,24 @@ def rate_curves(
     axes.update_datalim([(points[0].rate, value) for value in span_of([p.mean for p in points])])
     axes.autoscale_view()
     legend(axes, colours, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return png(drawing)
+
+
+def dots(
+    points: Sequence[Point], methods: Sequence[str], measure: Measure, theme: ThemeName = "light"
+) -> bytes:
+    """The means of one noise at one rate, a dot for each of ``methods``, with standard errors."""
+    drawing, axes, colours = figure(theme, height=_height(len(methods)))
+    if not points:
+        empty(axes, colours, "no cell has finished yet")
+        return png(drawing)
+    places = [methods.index(point.method) for point in points]
+    means = np.array([point.mean for point in points])
+    errors = np.array([point.error or 0.0 for point in points])
+    axes.errorbar(means, places, xerr=errors, fmt="o", color=colours.series[0], markersize=7, capsize=3)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    low, high = span_of([*(means - errors), *(means + errors)])
+    axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axes.set_xlabel(f"{NAMES[measure]}; {RATES[measure]}: {points[0].rate:g}")
     return png(drawing)
