@@ -103,6 +103,8 @@ class Instance:
 
 def stretched(pixels: NDArray[Any], levels: Levels, bright: bool = True) -> NDArray[np.uint8]:
     """Grey of 8 bits with the picture's own levels, dark particles turned bright."""
+    if pixels.dtype == np.uint8 and (levels.low, levels.high) == (0.0, 255.0):
+        return np.asarray(pixels if bright else 255 - pixels, dtype=np.uint8)
     scaled = (pixels.astype(np.float32) - levels.low) * (255.0 / max(levels.high - levels.low, 1e-9))
     grey = np.clip(np.nan_to_num(scaled) + 0.5, 0, 255).astype(np.uint8)
     return grey if bright else 255 - grey

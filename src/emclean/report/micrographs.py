@@ -16,6 +16,14 @@ COLOURS = {
 }
 """By what a particle is (Okabe and Ito's colours, for the colour-blind)."""
 
+GREYS = 64
+"""Levels of grey of an overlay, which keeps its file small; the colours follow them in its palette."""
+
+PALETTE = [
+    *(level for grey in range(GREYS) for level in [grey * 255 // (GREYS - 1)] * 3),
+    *(level for colour in COLOURS.values() for level in colour),
+]
+
 WORDS = (
     "Orange: left. Blue: right. Pink, dashed: pose shows no hand. Grey, dashed: border, debris or cluster."
 )
@@ -49,16 +57,17 @@ def overlay(pixels: NDArray[np.uint8], corner: tuple[int, int], columns: Columns
     ``columns``: ``x, y, length_px, width_px, turn_deg, set_aside, hand``, all ``[N]``; places are those in
     the whole picture.
     """
-    canvas = Image.fromarray(pixels).convert("RGB")
+    canvas = Image.fromarray(pixels // np.uint8(256 // GREYS))
+    canvas.putpalette(PALETTE)
     pen = ImageDraw.Draw(canvas)
     inside = (columns["y"] >= corner[0]) & (columns["y"] < corner[0] + pixels.shape[0])
     inside &= (columns["x"] >= corner[1]) & (columns["x"] < corner[1] + pixels.shape[1])
     for i in np.flatnonzero(inside).tolist():
         kind = _kind(str(columns["set_aside"][i]), str(columns["hand"][i]))
         outline = _outline(columns, i) - np.array([corner[1], corner[0]])
-        _draw(pen, outline, COLOURS[kind], dashed=kind in ("unusable", "aside"))
+        _draw(pen, outline, GREYS + list(COLOURS).index(kind), dashed=kind in ("unusable", "aside"))
     buffer = io.BytesIO()
-    canvas.quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    canvas.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -78,7 +87,8 @@ def _outline(columns: Columns, i: int) -> NDArray[np.float64]:
     return np.stack([x + float(columns["x"][i]), y + float(columns["y"][i])], axis=1)
 
 
-def _draw(pen: Any, points: NDArray[np.float64], colour: tuple[int, int, int], dashed: bool) -> None:
+def _draw(pen: Any, points: NDArray[np.float64], colour: int, dashed: bool) -> None:
+    """An outline in a colour of the palette."""
     for k in range(0, len(points) - 1, 2 if dashed else 1):
         pen.line([tuple(points[k]), tuple(points[k + 1])], fill=colour, width=2)
 

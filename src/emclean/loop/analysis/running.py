@@ -122,11 +122,12 @@ def measure(analysis: Analysis) -> tuple[list[tuple[Micrograph, Measured]], list
         if key in faults:
             aside.append(SetAside("image", picture.name, faults[key]))
         else:
-            found.append((picture, _levels(home / f"{key}.json")))
+            found.append((picture, kept_levels(home / f"{key}.json")))
     return found, aside
 
 
-def _levels(file: Path) -> Measured:
+def kept_levels(file: Path) -> Measured:
+    """What :class:`Measuring` has written down of a picture."""
     given = json.loads(file.read_text(encoding="utf-8"))
     shape = given["shape"][0], given["shape"][1]
     return Measured(shape, given["nm"], Levels(**given["levels"]))

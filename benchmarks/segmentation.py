@@ -1,0 +1,122 @@
+"""How well particles are found: instance AP50 and count error on simulated micrographs, and on EMPS.
+
+    python benchmarks/segmentation.py [--micrographs 12] [--emps $EMCLEAN_DATA/emps]
+
+AP50 is COCO's for masks, with an object's solidity as its score (threshold and watershed give none). EMPS are
+pictures of many kinds of particles from articles: dark or bright is told to the method, nothing else.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emclean.imaging import readers, simulate
+from emclean.imaging.segmentation import Instance, Settings, measure, segment, stretched
+from emclean.imaging.windows import plan
+from emclean.loop.analysis.particles import InMemory
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint32]]
+LEAST = 150
+"""Px of a particle that counts: what is cut off by the border to less is not asked for."""
+
+
+def main() -> None:
+    """Parse, find, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--micrographs", type=int, default=12)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--emps", type=Path, default=None)
+    options = parser.parse_args()
+    print("pictures               method      particles  found  AP50   count error")
+    for population in ("ideal", "practical"):
+        recipe = simulate.Recipe(population=population)  # type: ignore[arg-type]
+        size = (options.size, options.size)
+        pairs = [simulate.scene((5, i), size, recipe).whole() for i in range(options.micrographs)]
+        for method in ("otsu", "laplacian"):
+            print(row(f"simulated, {population}", method, pairs, [True] * len(pairs)))
+    if options.emps:
+        pairs = list(emps(options.emps))
+        bright = [float(pixels[ids > 0].mean()) > float(pixels[ids == 0].mean()) for pixels, ids in pairs]
+        for method in ("otsu", "laplacian"):
+            print(row("EMPS, val", method, pairs, bright))
+
+
+def emps(folder: Path) -> Iterator[Pair]:
+    """The validation pictures with their instance maps."""
+    import json
+
+    listed = json.loads((folder / "val.truth.coco.json").read_text(encoding="utf-8"))["images"]
+    for image in listed:
+        name = image["file_name"]
+        pixels = readers.to_grey8(readers.read(str(folder / "images" / name)).pixels)
+        ids = readers.read(str(folder / "segmaps" / Path(name).with_suffix(".png"))).pixels
+        yield pixels, ids.astype(np.uint32)
+
+
+def found_in(pixels: NDArray[np.uint8], settings: Settings) -> list[Instance]:
+    """The objects of a whole picture that are not debris."""
+    source = InMemory(pixels)
+    levels = measure(source, settings)
+    window = plan(source.shape, max(source.shape), levels.margin)[0]
+    grey = stretched(pixels, levels, settings.bright)
+    found = segment(grey, levels, settings, window, source.shape)
+    return [one for one in found if one.reason != "debris"]
+
+
+def row(name: str, method: str, pairs: Sequence[Pair], bright: Sequence[bool]) -> str:
+    """One line of the table."""
+    scores: list[float] = []
+    hits: list[bool | None] = []
+    there, wrong = 0, []
+    for (pixels, ids), is_bright in zip(pairs, bright, strict=True):
+        settings = Settings(method=method, bright=is_bright)  # type: ignore[arg-type]
+        found = found_in(pixels, settings)
+        n = sum(int(count) >= LEAST for count in np.bincount(ids.ravel())[1:])
+        counted = [(one, hit) for one, hit in zip(found, matched(found, ids), strict=True) if hit is not None]
+        scores += [one.solidity for one, _ in counted]
+        hits += [hit for _, hit in counted]
+        there += n
+        wrong.append(abs(len(counted) - n) / max(n, 1))
+    ap = average_precision(np.array(scores), np.array(hits, np.bool_), there)
+    return f"{name:22s} {method:10s} {there:10d} {len(hits):6d}  {ap:.3f} {100 * np.mean(wrong):10.1f} %"
+
+
+def matched(found: Sequence[Instance], ids: NDArray[np.uint32]) -> list[bool | None]:
+    """Whether each object is a particle, by IoU of at least 0.5, that no better one has taken.
+
+    None: it is one that is too small to count.
+    """
+    areas = np.bincount(ids.ravel())
+    taken: set[int] = set()
+    hits: list[tuple[int, bool | None]] = []
+    for one in sorted(range(len(found)), key=lambda k: -found[k].solidity):
+        y1, x1, y2, x2 = found[one].box
+        below = np.bincount(ids[y1:y2, x1:x2][found[one].mask], minlength=2)
+        best = int(below[1:].argmax()) + 1
+        union = found[one].area + (areas[best] if best < len(areas) else 0) - below[best]
+        hit = below[best] >= 0.5 * union and best not in taken
+        if hit:
+            taken.add(best)
+        small = hit and areas[best] < LEAST
+        hits.append((one, None if small else bool(hit)))
+    return [hit for _, hit in sorted(hits, key=lambda entry: entry[0])]
+
+
+def average_precision(scores: NDArray[np.float64], hits: NDArray[np.bool_], there: int) -> float:
+    """COCO's: the mean over 101 recalls of the best precision at that recall or beyond."""
+    order = np.argsort(-scores, kind="stable")
+    right = np.cumsum(hits[order])
+    precision = right / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    recall = right / max(there, 1)
+    at = np.searchsorted(recall, np.linspace(0, 1, 101))
+    return float(np.append(best, 0.0)[np.minimum(at, len(best))].mean())
+
+
+if __name__ == "__main__":
+    main()
