@@ -1,5 +1,6 @@
 """The configuration of a grid over classes: every fault in one report, names that are the same everywhere."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -133,6 +134,15 @@ def test_a_course_is_the_presets_save_where_keys_say_else():
     assert found.recipe.ema == PRESETS["fair"]["gce"].recipe.ema
     assert of("low_rate", "classifier.lr=0.01").recipe.lr == pytest.approx(0.001)
     assert set(GridClassifier.model_fields) >= OF_FAITHFUL
+
+
+def test_the_usage_page_tells_what_the_presets_have():
+    text = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
+    fair, faithful = (PRESETS[kind]["cross_entropy"] for kind in ("fair", "faithful"))
+    assert f"({fair.recipe.steps}; `faithful`: {faithful.recipe.steps})" in text
+    assert f"({fair.spec.size}; `faithful`: {faithful.spec.size})" in text
+    assert f"pictures in a step ({fair.recipe.batch}; {faithful.recipe.batch})" in text
+    assert f"learning rate ({fair.recipe.lr:g})" in text
 
 
 def test_grids_over_boxes_and_classes_have_names_of_their_own():
