@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emclean import entry
-from emclean.config import ActiveClean, load
+from emclean.config import ActiveKeys, load_active
 
 
-def parse(argv: Sequence[str] | None = None) -> ActiveClean:
+def parse(argv: Sequence[str] | None = None) -> ActiveKeys:
     """The checked configuration of the command line."""
-    return entry.configured(__doc__, load, argv)
+    return entry.configured(__doc__, load_active, argv)
 
 
-def run(config: ActiveClean) -> Path:
+def run(config: ActiveKeys) -> Path:
     """Run the job to its end or until it waits for experts; return the path of its summary."""
     from emclean.loop.build import opened
     from emclean.loop.console import Console

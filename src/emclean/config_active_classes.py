@@ -18,7 +18,7 @@ from emclean.config_keys import ActiveKeys, Budget, Expert, Section
 
 
 class ActiveSimulated(Section):
-    """The simulated particles used when ``data.pool.images`` is not set; ``error`` of their labels are wrong."""
+    """The simulated particles used without ``data.pool.images``; a share ``error`` of the labels is wrong."""
 
     pool: int = Field(200, ge=20)
     test: int = Field(100, ge=1)

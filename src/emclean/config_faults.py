@@ -44,7 +44,10 @@ def consistency_faults(config: ActiveClean) -> list[str]:
             config.data.pool.labels is not None or config.data.test.labels is not None,
             "data.*.labels: for task=classes; boxes take data.pool.crowd and data.test.truth",
         ),
-        (config.task == "classes", "task: 'classes' has a configuration of its own (load_active reads either)"),
+        (
+            config.task == "classes",
+            "task: 'classes' has a configuration of its own (load_active reads either)",
+        ),
         (
             config.strategy == "objectlab" and find_spec("cleanlab") is None,
             "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",

@@ -43,6 +43,10 @@ class BoxKind:
         """The registered detector of these categories."""
         return publishing.registered_name(categories)
 
+    def digests(self) -> dict[str, str]:
+        """There is nothing else."""
+        return {}
+
     def costs(self, seconds: Mapping[str, float]) -> CostModel:
         """The stated cost model as it is set."""
         return CostModel(**seconds)

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emclean.config import ActiveClean
+from emclean.config import ActiveClasses, ActiveClean, ActiveKeys
 from emclean.errors import LabelServiceError
 from emclean.loop import sources
+from emclean.loop.box_kind import BoxKind
+from emclean.loop.classes import opening
 from emclean.loop.compute import Compute, InlineCompute, RayCompute
 from emclean.loop.console import Console
-from emclean.loop.job import Job, Parts
+from emclean.loop.job import Job, Parts, RunData
+from emclean.loop.kind import Kind
 from emclean.loop.neighbours import Neighbours, find
-from emclean.loop.publishing import registered_name
 from emclean.seams import LabelService
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.label_studio import LabelStudioService, LocalPictures, read_token
@@ -34,22 +36,22 @@ Swap = Callable[[str, Path, Mapping[str, Any]], str]
 
 
 @contextmanager
-def opened(config: ActiveClean, console: Console) -> Iterator[Job]:
+def opened(config: ActiveKeys, console: Console) -> Iterator[Job]:
     """A job ready to run; whatever was started for it ends with the block."""
     workspace = Path(config.workspace).absolute()
     workspace.mkdir(parents=True, exist_ok=True)
     name = config.run_name()
-    config = sources.simulated(config, workspace / "simulated", console)
+    config = _simulated(config, workspace / "simulated", console)
     with ExitStack() as stack:
         near = stack.enter_context(find(config, workspace, console))
-        data = sources.load(config, workspace, console)
+        data, kind = _data(config, workspace, console)
         service, program = _label_service(config, workspace, name, near)
         compute, swap = _compute(config, workspace, near.ray, stack, console)
         parts = Parts(
             tables=Tables(config.tables or str(workspace / "tables")),
             service=service,
             tracker=MlflowTracker(near.mlflow, EXPERIMENT),
-            registry=MlflowRegistry(near.mlflow, registered_name(data.categories)),
+            registry=MlflowRegistry(near.mlflow, kind.registered_name(data.categories)),
             compute=compute,
             console=console,
             swap=swap,
@@ -57,11 +59,30 @@ def opened(config: ActiveClean, console: Console) -> Iterator[Job]:
             addresses={"Label Studio": near.label_studio, "MLflow": public(near.mlflow)},
             now=lambda: datetime.now(UTC),
         )
-        yield Job(config, name, workspace, parts, data)
+        yield Job(config, name, workspace, parts, data, kind)
+
+
+def _simulated(config: ActiveKeys, folder: Path, console: Console) -> ActiveKeys:
+    """The configuration, with simulated pictures where it names none."""
+    if isinstance(config, ActiveClasses):
+        return opening.simulated(config, folder, console)
+    return sources.simulated(_boxes(config), folder, console)
+
+
+def _data(config: ActiveKeys, workspace: Path, console: Console) -> tuple[RunData, Kind]:
+    """Pictures and labels, and what kind of labels they are: chosen here, and nowhere else."""
+    if isinstance(config, ActiveClasses):
+        return opening.opened(config, workspace, console)
+    return sources.load(_boxes(config), workspace, console), BoxKind()
+
+
+def _boxes(config: ActiveKeys) -> ActiveClean:
+    assert isinstance(config, ActiveClean)
+    return config
 
 
 def _label_service(
-    config: ActiveClean, workspace: Path, run: str, near: Neighbours
+    config: ActiveKeys, workspace: Path, run: str, near: Neighbours
 ) -> tuple[LabelService, ExpertProgram | None]:
     if config.label_service == "in_process":
         return InMemoryLabelService(), None
@@ -93,7 +114,7 @@ def _as_png(workspace: Path, record: ImageRecord) -> bytes:
 
 @contextmanager
 def expert_program(
-    config: ActiveClean, run: str, near: Neighbours, folder: Path
+    config: ActiveKeys, run: str, near: Neighbours, folder: Path
 ) -> Iterator[Callable[[], None]]:
     """The simulated expert as a program beside the job; the check starts it again when it has died."""
     expert = config.expert
@@ -156,7 +177,7 @@ class _Keeper:
 
 
 def _compute(
-    config: ActiveClean, workspace: Path, ray: str | None, stack: ExitStack, console: Console
+    config: ActiveKeys, workspace: Path, ray: str | None, stack: ExitStack, console: Console
 ) -> tuple[Compute, Swap | None]:
     """The computers, and how a model is served; nothing is served from a Ray that ends with the job."""
     if config.compute == "inline":
@@ -166,7 +187,7 @@ def _compute(
     address = os.environ.get("RAY_ADDRESS") or ray
     joined = stack.enter_context(session.connect(address, home=workspace / ".emclean"))
     console.say(f"Ray with {joined.cpus} cores{_gpus(joined.gpus)} at {joined.address}")
-    compute = RayCompute(workspace / "train", config.detector.workers, config.detector.use_gpu)
+    compute = _on_ray(config, workspace / "train")
     if not config.serve:
         return compute, None
     if joined.started:
@@ -177,6 +198,13 @@ def _compute(
     if remark := serve.probe(endpoint):  # a taken port is told before hours of work, not after
         console.say(remark)
     return compute, lambda version, weights, card: serve.deploy(endpoint, version, weights, card)
+
+
+def _on_ray(config: ActiveKeys, storage: Path) -> RayCompute:
+    if isinstance(config, ActiveClasses):
+        return RayCompute(storage, use_gpu=config.classifier.use_gpu)
+    wanted = _boxes(config).detector
+    return RayCompute(storage, wanted.workers, wanted.use_gpu)
 
 
 def _gpus(count: int) -> str:

@@ -7,10 +7,14 @@ from typing import Protocol
 
 import numpy as np
 
-from emclean.models import engine
+from emclean.models import engine, robust
+from emclean.models.classifiers import engine as classifiers
+from emclean.models.classifiers.fits import ClassFit
+from emclean.models.classifiers.spec import ClassResult
 from emclean.models.hooks import LocalHooks, Progress
 from emclean.models.spec import FitJob, FitResult
-from emclean.types import Predictions
+from emclean.science.classes import ConfidentJudge
+from emclean.types import Floats, Ints, Predictions
 
 Watch = Callable[[float, float], None]
 """Takes how much is done, and of how much."""
@@ -26,6 +30,12 @@ class Compute(Protocol):
         self, weights: str, pictures: Sequence[str], progress: Watch, flips: bool = False
     ) -> list[Predictions]:
         """What the detector in ``weights`` finds in grey ``.npy`` pictures; ``flips`` averages two views."""
+
+    def fit_classes(self, fits: Sequence[ClassFit], progress: Watch) -> list[ClassResult]:
+        """Train every classifier; what a task's folder already holds is not trained again."""
+
+    def predict_classes(self, weights: str, pictures: str, rows: Ints, progress: Watch) -> Floats:
+        """Probabilities ``[n,K]`` of ``rows`` of the array in the file ``pictures``."""
 
 
 class InlineCompute:
@@ -55,6 +65,23 @@ class InlineCompute:
             progress(len(found), len(pictures))
         return found
 
+    def fit_classes(self, fits: Sequence[ClassFit], progress: Watch) -> list[ClassResult]:
+        """Train one classifier after another; an interrupted one goes on from its last checkpoint."""
+        total, before = sum(fit.steps for fit in fits), 0
+        results: list[ClassResult] = []
+        for fit in fits:
+            hooks = LocalHooks(fit.task.out, watch=_shifted(progress, before, total))
+            results.append(robust.fit(fit.method, fit.task, hooks, ConfidentJudge()))
+            before += fit.steps
+            progress(before, total)
+        return results
+
+    def predict_classes(self, weights: str, pictures: str, rows: Ints, progress: Watch) -> Floats:
+        """All at once."""
+        found = classifiers.predict(weights, np.load(pictures, mmap_mode="r", allow_pickle=False), rows)
+        progress(len(rows), len(rows))
+        return found
+
 
 def _shifted(progress: Watch, before: int, total: int) -> Callable[[Progress], None]:
     return lambda at: progress(before + at.step, total)
@@ -82,3 +109,15 @@ class RayCompute:
         from emclean.distributed import score
 
         return score.predict_all(weights, pictures, flips=flips, progress=progress)
+
+    def fit_classes(self, fits: Sequence[ClassFit], progress: Watch) -> list[ClassResult]:
+        """Train side by side, each on one worker."""
+        from emclean.distributed import classify
+
+        return classify.fit_all(fits, self.use_gpu, progress)
+
+    def predict_classes(self, weights: str, pictures: str, rows: Ints, progress: Watch) -> Floats:
+        """In parts, spread over the cluster."""
+        from emclean.distributed import classify
+
+        return classify.predict(weights, pictures, rows, progress)

@@ -107,6 +107,7 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
     return ReportData(
         name=job.run,
         status=content["status"],
+        task=job.settings.task,
         started=state.started_at or None,
         finished=job.parts.now().isoformat(timespec="seconds"),
         rounds=[RoundRow.of(row, **_graded(grades.get(str(row["round"]), {}))) for row in content["rounds"]],
@@ -133,9 +134,12 @@ def report_data(job: Job, state: RunState, content: Mapping[str, Any]) -> Report
 
 
 def _quality(entry: Mapping[str, Any] | None) -> LabelQuality | None:
-    if not entry or entry["f1"] is None:
+    quality = None if not entry else entry.get("accuracy", entry["f1"])
+    if not entry or quality is None:
         return None
-    return LabelQuality(entry["precision"], entry["recall"], entry["f1"], entry["mean_iou"])
+    if "accuracy" in entry:  # the one figure of class labels, and both of its parts
+        return LabelQuality(quality, quality, quality, 1.0)
+    return LabelQuality(entry["precision"], entry["recall"], quality, entry["mean_iou"])
 
 
 def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
@@ -152,6 +156,7 @@ def _grade_rows(facts: Mapping[str, Any]) -> list[GradeRow]:
             None if facts.get("right_by") is None else facts["right_by"].get(kind, 0),
         )
         for kind in GRADES
+        if kind in facts["counts"] or "missed" in facts["limits"]
     ]
 
 
@@ -194,12 +199,16 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
 
 def _estimates(estimate: Mapping[str, Any]) -> list[str]:
     """What the expert's random images alone say of labels and model."""
-    words = {"labels": "F1 of the labels that no expert has seen", "ap50": "AP50 of the model"}
+    words = {
+        "labels": f"{'accuracy' if 'accuracy' in estimate else 'F1'} of the labels that no expert has seen",
+        "accuracy": "accuracy of the model",
+        "ap50": "AP50 of the model",
+    }
     return [
         f"Estimated from {plural(found['images'], 'picture')} drawn at random, with no truth file looked at: "
         f"{what} {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})."
         for name, what in words.items()
-        if (found := estimate[name])["value"] is not None and found["low"] is not None
+        if (found := estimate.get(name) or {}).get("value") is not None and found["low"] is not None
     ]
 
 

@@ -85,9 +85,10 @@ def _boxes() -> Kind:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its settings, parts, data and folder ``<workspace>/runs/<run>``.
+    """One run: its settings, parts, data and folder ``<workspace>/runs/<run>``, and what kind of label it is
+    about.
 
-    ``kind`` is what is labelled. ``memory`` keeps what is dear to compute for the steps that follow; it may be emptied at any time.
+    ``memory`` keeps what is dear to compute for the steps that follow; it may be emptied at any time.
     """
 
     settings: ActiveKeys

@@ -42,6 +42,9 @@ class Kind(Protocol):
     def registered_name(self, categories: Sequence[str]) -> str:
         """The registered model of these categories: models of others never compete with it."""
 
+    def digests(self) -> dict[str, str]:
+        """Digests of what decides the result besides settings, pictures, labels and truth."""
+
     def costs(self, seconds: Mapping[str, float]) -> CostModel:
         """The stated cost model, of the settings ``cost``."""
 

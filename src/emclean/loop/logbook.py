@@ -88,11 +88,15 @@ def close_round(job: Job, state: RunState, round_: int) -> None:
 
 
 def draw_curve(job: Job, state: RunState) -> Path:
-    """AP50 against cost over the rounds so far, as a picture in the run's folder."""
+    """The score against cost over the rounds so far, as a picture in the run's folder."""
     rows = [RoundRow.of(row) for row in state.rounds]
     known = state.facts.get("baselines", {})
     file = job.folder / "budget_curve.png"
-    file.write_bytes(plots.budget_curve([plots.curve_of(rows)], known.get("floor"), known.get("ceiling")))
+    file.write_bytes(
+        plots.budget_curve(
+            [plots.curve_of(rows)], known.get("floor"), known.get("ceiling"), task=job.settings.task
+        )
+    )
     return file
 
 

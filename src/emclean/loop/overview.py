@@ -7,7 +7,7 @@ from typing import Any
 
 from emclean.loop.states import FAILED, WAITING, is_locked
 
-HEAD = ("RUN", "STATE", "PHASE", "ROUND", "AP50")
+HEAD = ("RUN", "STATE", "PHASE", "ROUND", "SCORE")
 
 
 def run_folders(workspace: Path) -> list[Path]:
@@ -17,7 +17,7 @@ def run_folders(workspace: Path) -> list[Path]:
 
 
 def row(folder: Path) -> tuple[str, ...]:
-    """A run's line under :data:`HEAD`; an estimated AP50 is marked ``≈``."""
+    """A run's line under :data:`HEAD`; the score is AP50 or accuracy, an estimated one is marked ``≈``."""
     state, summary = _json(folder / "state.json"), _json(folder / "summary.json")
     phase = str(state.get("phase", "")).lower()
     return folder.name, standing(folder), phase, str(state.get("round", "")), _score(summary)
@@ -33,11 +33,13 @@ def standing(folder: Path) -> str:
 
 
 def _score(summary: dict[str, Any]) -> str:
-    measured = (summary.get("final") or {}).get("ap50")
+    final: dict[str, Any] = summary.get("final") or {}
+    measured = final.get("accuracy", final.get("ap50"))
     if measured is not None:
         return f"{measured:.3f}"
     rounds: Sequence[dict[str, Any]] = summary.get("rounds") or ()
-    found = ((rounds[-1].get("estimate") or {}).get("ap50") or {}).get("value") if rounds else None
+    said = (rounds[-1].get("estimate") or {}) if rounds else {}
+    found = (said.get("accuracy") or said.get("ap50") or {}).get("value")
     return "" if found is None else f"≈{found:.2f}"
 
 

@@ -39,7 +39,7 @@ def digests(job: Job) -> dict[str, str]:
         found["test"] = part_digest(job.data.test)
     if job.data.truth is not None:
         found["truth"] = labels_digest([], job.data.truth)
-    return found
+    return found | job.kind.digests()
 
 
 def part_digest(part: Ingested) -> str:
@@ -69,18 +69,18 @@ def record_inputs(job: Job, aside: Sequence[SetAside]) -> None:
     about = {"run": job.run, "categories": list(job.data.categories), "settings": settings, "at": at}
     tables.append("runs", [about])
     for part, source in (("pool", job.data.pool), ("test", job.data.test)):
-        for records in _batches(source.records if source else ()):
+        for records in batches(source.records if source else ()):
             rows = [{**asdict(record), "run": job.run, "part": part, "at": at} for record in records]
             tables.append("images", rows)
     crowd = crowd_labels(job)
-    for names in _batches(sorted(crowd)):
+    for names in batches(sorted(crowd)):
         labels = {i: crowd[i] for i in names}
         tables.append("labels", label_events.crowd_events(labels, job.data.categories, run=job.run, at=at))
-    for items in _batches(aside):
+    for items in batches(aside):
         tables.append("set_aside", [{**asdict(item), "run": job.run, "at": at} for item in items])
 
 
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Bounded parts: what is built for a table does not grow with the pool."""
     return (items[start : start + IMAGES_AT_ONCE] for start in range(0, len(items), IMAGES_AT_ONCE))
 
@@ -88,7 +88,7 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
 def record_predictions(job: Job, round_: int, model: str, found: Mapping[str, Predictions]) -> None:
     """Keep a model's predictions for the pool."""
     same = {"run": job.run, "round": round_, "model": model}
-    for names in _batches(sorted(found)):
+    for names in batches(sorted(found)):
         batch = {i: found[i] for i in names}
         job.parts.tables.append("predictions", columns.predictions(batch, job.data.categories, same))
 
@@ -96,7 +96,7 @@ def record_predictions(job: Job, round_: int, model: str, found: Mapping[str, Pr
 def record_verdicts(job: Job, round_: int, judged: Judged) -> None:
     """Keep the grade of every instance, with its probability, correction and reason."""
     same = {"run": job.run, "round": round_}
-    for names in _batches(sorted(judged.verdicts)):
+    for names in batches(sorted(judged.verdicts)):
         batch = {i: (judged.verdicts[i], judged.evidence[i].labels.ids) for i in names}
         job.parts.tables.append("verdicts", columns.verdicts(batch, job.data.categories, same))
 
@@ -110,7 +110,7 @@ def record_corrections(
     """
     standing = standing_labels(job)
     same: dict[str, Any] = {"round_": round_, "run": job.run, "at": job.parts.now()}
-    for names in _batches(sorted(fixed)):
+    for names in batches(sorted(fixed)):
         events: list[dict[str, Any]] = []
         for i in names:
             why = {change.label_id: (change.reason, change.parent) for change in fixed[i].changes}

@@ -1,6 +1,6 @@
 """Choosing what to ask in a round, and what to show with each question."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,16 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     before = questions_until(job, state.round - 1)
     asked = {q.task.image.image_id for q in before if q.task.kind == "image"}
     prices = _prices(job, judged, state.round - 1)
-    pool = _pool(job, judged, asked, prices)
+    chosen, reason = picked(job, state, _pool(job, judged, asked, prices), selection.STRATEGIES)
+    return _questions(job, state.round, judged, chosen, prices.learnt), reason
+
+
+def picked(
+    job: Job, state: RunState, pool: selection.Pool, strategies: Mapping[str, selection.Strategy]
+) -> "tuple[list[Pick], str]":
+    """What is chosen of the questions that may be asked in this round, or nothing and the reason to stop."""
     if state.round == 0:
-        return _questions(
-            job, state.round, judged, [Pick(i, at_random=True) for i in _seed(job, pool)], prices.learnt
-        ), ""
+        return [Pick(i, at_random=True) for i in _seed(job, pool)], ""
     spending = _spending(job, state)
     cheapest = float(pool.expected_minutes.min(initial=np.inf))
     decision = policies.stop(
@@ -35,8 +40,8 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
     )
     if decision.now:
         return [], decision.reason
-    chosen = _spend(job, state.round, pool, max(spending.next_round(), cheapest))
-    return _questions(job, state.round, judged, chosen, prices.learnt), ""
+    minutes = max(spending.next_round(), cheapest)
+    return _spend(job, state.round, pool, minutes, strategies[job.settings.strategy]), ""
 
 
 def _seed(job: Job, pool: selection.Pool) -> list[str]:
@@ -105,7 +110,9 @@ class Pick:
     review: bool = False
 
 
-def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[Pick]:
+def _spend(
+    job: Job, round_: int, pool: selection.Pool, minutes: float, strategy: selection.Strategy
+) -> list[Pick]:
     """Questions for this many minutes: a random share first, the strategy's choice for the rest."""
     rng = job.rng("selection", round_)
     share = job.settings.budget.random_share
@@ -114,8 +121,8 @@ def _spend(job: Job, round_: int, pool: selection.Pool, minutes: float) -> list[
     left = max(minutes - float(whole.expected_minutes[sample].sum()), 0.0)
     drawn = [whole.image_ids[i] for i in sample]
     remaining = selection.subset(pool, np.flatnonzero(~np.isin(pool.image_ids, drawn)))
-    picked = selection.STRATEGIES[job.settings.strategy](remaining, left, rng)
-    chosen = [Pick(remaining.image_ids[i], review=bool(remaining.review[i])) for i in picked]
+    best = strategy(remaining, left, rng)
+    chosen = [Pick(remaining.image_ids[i], review=bool(remaining.review[i])) for i in best]
     return [Pick(i, at_random=True) for i in drawn] + chosen
 
 

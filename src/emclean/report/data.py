@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emclean.report.measures import MEASURES, Measures
 from emclean.types import LabelQuality, SetAside
 
 
@@ -31,7 +32,8 @@ class RoundRow:
     By grade, ``grades`` counts the judged instances, ``corrected`` those corrected without asking, and
     ``asked`` those in the images that the expert was asked about up to its end. ``images`` were answered,
     ``skipped`` tasks were not. The estimates need no truth: ``ap50_estimate`` is the model's,
-    ``f1_estimate`` that of the labels which no expert has seen.
+    ``f1_estimate`` that of the labels which no expert has seen. Where classes are labelled, ``ap50`` holds
+    the model's accuracy and ``f1`` the labels' (:mod:`emclean.report.measures`).
     """
 
     round: int
@@ -69,12 +71,14 @@ class RoundRow:
                 name: (cost.get("boxes") or {}).get(name)
                 for name in ("added", "moved", "deleted", "verified")
             },
-            **{name: labels.get(name) for name in ("precision", "recall", "f1")},
+            **{name: labels.get(name) for name in ("precision", "recall")},
+            "f1": labels.get("accuracy", labels.get("f1")),
+            **{name: row.get(name) for name in ("model_version", "promoted", "skipped")},
             **{
-                name: row.get(name)
-                for name in ("ap50", "ap50_low", "ap50_high", "model_version", "promoted", "skipped")
+                f"ap50{end}": row.get(f"accuracy{end}", row.get(f"ap50{end}"))
+                for end in ("", "_low", "_high")
             },
-            "ap50_estimate": Estimated.of(estimate.get("ap50")),
+            "ap50_estimate": Estimated.of(estimate.get("accuracy", estimate.get("ap50"))),
             "f1_estimate": Estimated.of(estimate.get("labels")),
         }
         return RoundRow(**{**fields, **more})
@@ -136,8 +140,9 @@ class StageTime:
 class ReportData:
     """Everything that the page of one run shows.
 
-    ``floor`` and ``ceiling`` are AP50 after training on all crowd labels and on full expert labels;
-    ``services`` maps names to addresses; ``lineage`` maps what the run was made from to a digest or version;
+    ``floor`` and ``ceiling`` are AP50 (or accuracy) after training on all crowd labels and on full expert
+    labels; ``services`` maps names to addresses; ``lineage`` maps what the run was made from to a digest or
+    version;
     ``export`` is the command that writes the labels to a file.
     """
 
@@ -163,6 +168,11 @@ class ReportData:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     export: str = ""
+
+    @property
+    def measures(self) -> Measures:
+        """What the figures are called."""
+        return MEASURES[self.task]
 
     @property
     def last(self) -> RoundRow | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from emclean.report import html, plots
 from emclean.report.data import Estimated, Figure, ReportData, RoundRow
+from emclean.report.measures import Measures
 from emclean.report.text import plural
 from emclean.report.theme import ThemeName
 from emclean.types import GRADES
@@ -22,20 +23,13 @@ def render(data: ReportData) -> str:
         _rounds(data),
         _quality(data),
         _grades(data),
-        html.section("What was asked and corrected", _gallery(data.overlays), note=_OVERLAY_NOTE),
+        html.section("What was asked and corrected", _gallery(data.overlays), note=data.measures.pictures),
         html.section("More figures", _gallery(data.figures)),
         _times(data),
         _set_aside(data),
         _records(data),
     )
     return html.document(f"{data.name} – emclean report", "".join(parts))
-
-
-_OVERLAY_NOTE = (
-    "Crowd: thin orange. Model: dashed blue. Asked: what the expert answered is thick green. "
-    "Corrected: the fix is thick green, what was there before dashed orange, crossed out where it was "
-    "deleted; the word beside it is the kind of error, left out where boxes are too close for it."
-)
 
 
 def _header(data: ReportData) -> str:
@@ -55,7 +49,7 @@ def headline(data: ReportData) -> str:
     last = data.last
     if last is None:
         return "No round has been evaluated yet."
-    words = f"Round {last.round} {_reached(last)}"
+    words = f"Round {last.round} {_reached(last, data.measures.score)}"
     if data.percent_of_ceiling is not None:
         words += f", {data.percent_of_ceiling:.1f} % of what all expert labels give"
     if last.share_of_full is not None:
@@ -67,14 +61,14 @@ def headline(data: ReportData) -> str:
     return html.text(words + ".")
 
 
-def _reached(row: RoundRow) -> str:
+def _reached(row: RoundRow, score: str) -> str:
     """What the model reaches: measured on held-out images, else estimated, else not known."""
     if row.ap50 is not None:
-        return f"reaches AP50 {row.ap50:.3f}"
+        return f"reaches {score} {row.ap50:.3f}"
     if row.ap50_estimate is None:
         return "is done; how good its model is cannot be told, because no picture was held back to measure it"
     found = row.ap50_estimate
-    return f"reaches AP50 {found.value:.2f} {_range(found)}, {_origin(found)}"
+    return f"reaches {score} {found.value:.2f} {_range(found)}, {_origin(found)}"
 
 
 def _range(found: Estimated) -> str:
@@ -95,7 +89,7 @@ def _tiles(data: ReportData) -> str:
             (html.percent(data.percent_of_ceiling / 100), f"of the ceiling {html.number(data.ceiling)}"),
         )
     tiles = (
-        (html.measured(last.ap50, last.ap50_estimate), f"AP50 {_interval(last)}"),
+        (html.measured(last.ap50, last.ap50_estimate), f"{data.measures.score} {_interval(last)}"),
         *of_ceiling,
         (html.number(last.minutes, 1), "expert minutes"),
         (html.percent(last.share_of_full), "of the cost of labelling everything"),
@@ -109,10 +103,11 @@ def _tiles(data: ReportData) -> str:
 
 def _label_tile(data: ReportData, last: RoundRow) -> tuple[str, str]:
     before, after = (quality.f1 if quality else None for quality in (data.before, data.after))
+    name = data.measures.quality
     if after is None and last.f1 is None and last.f1_estimate is not None:
-        words = f"F1 of the labels that no expert has seen {_range(last.f1_estimate)}"
+        words = f"{name} of the labels that no expert has seen {_range(last.f1_estimate)}"
         return html.measured(None, last.f1_estimate), f"{words}, {_origin(last.f1_estimate)}"
-    return html.number(after), f"F1 of the labels, {html.number(before)} before"
+    return html.number(after), f"{name} of the labels, {html.number(before)} before"
 
 
 def _skipped(row: RoundRow) -> str:
@@ -135,7 +130,8 @@ def _export(data: ReportData) -> str:
     if not data.export:
         return ""
     return html.section(
-        "The labels as they stand", f"<p>As COCO JSON: <code>{html.text(data.export)}</code></p>"
+        "The labels as they stand",
+        f"<p>As {data.measures.exported}: <code>{html.text(data.export)}</code></p>",
     )
 
 
@@ -148,14 +144,15 @@ def _curves(data: ReportData) -> str:
     if not curve.cost:
         return ""
     score = _both(
-        "AP50 against expert minutes",
-        lambda theme: plots.budget_curve([curve], data.floor, data.ceiling, "minutes", theme),
+        f"{data.measures.score} against expert minutes",
+        lambda theme: plots.budget_curve([curve], data.floor, data.ceiling, "minutes", theme, data.task),
         _band_words(curve),
     )
     labels = ""
     if any(row.f1 is not None for row in data.rounds):
         labels = _both(
-            "Quality of the labels by round", lambda theme: plots.labels_by_round(data.rounds, theme)
+            "Quality of the labels by round",
+            lambda theme: plots.labels_by_round(data.rounds, theme, data.task),
         )
     return html.section("What the expert's time bought", f'<div class="pair">{score}{labels}</div>')
 
@@ -167,19 +164,27 @@ def _band_words(curve: plots.Curve) -> str:
 
 
 def _rounds(data: ReportData) -> str:
-    head = ("round", "images", "added", "moved", "deleted", "verified", "minutes", "share of full",
-            "precision", "recall", "F1", "AP50", "model", "promoted")  # fmt: skip
-    rows = [_round_cells(row) for row in data.rounds]
+    named = data.measures
+    quality = list(named.labels.values())
+    head = ("round", "images", *named.touched.values(), "minutes", "share of full",
+            *(f"label {name}" if name == named.score else name for name in quality), named.score, "model",
+            "promoted")  # fmt: skip
+    rows = [_round_cells(row, named) for row in data.rounds]
     blank = [html.DASH] * (len(head) - 4)
     known = [(n, v) for n, v in (("floor", data.floor), ("ceiling", data.ceiling)) if v is not None]
     rows += [[name, *blank, html.number(value), html.DASH, html.DASH] for name, value in known]
     note = (
-        "Costs count everything spent up to the end of the round; precision, recall and F1 are those of the "
-        "labels."
+        f"Costs count everything spent up to the end of the round; {_listed(quality)} "
+        f"{'are those' if len(quality) > 1 else 'before the model’s is that'} of the labels."
     )
     if known:
         note += " Floor: trained on crowd labels alone. Ceiling: trained on all expert labels."
     return html.section("Rounds", html.table(head, rows), note=note + _round_remarks(data))
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _round_remarks(data: ReportData) -> str:
@@ -188,8 +193,8 @@ def _round_remarks(data: ReportData) -> str:
     said = f" Images: answered; {plural(skipped, 'task')} skipped, which is no answer." if skipped else ""
     if any(_estimated(row) for row in data.rounds):
         said += (
-            f" {html.ABOUT}: no truth to measure on, so estimated from the expert's random pictures; the F1 "
-            "is that of the labels that no expert has seen."
+            f" {html.ABOUT}: no truth to measure on, so estimated from the expert's random pictures; the "
+            f"{data.measures.quality} is that of the labels that no expert has seen."
         )
     return said
 
@@ -198,15 +203,16 @@ def _estimated(row: RoundRow) -> bool:
     return bool((row.ap50 is None and row.ap50_estimate) or (row.f1 is None and row.f1_estimate))
 
 
-def _round_cells(row: RoundRow) -> list[str]:
+def _round_cells(row: RoundRow, named: Measures) -> list[str]:
     promoted = html.DASH if row.promoted is None else ("yes" if row.promoted else "no")
-    counts = (row.images, row.added, row.moved, row.deleted, row.verified)
+    counts = (row.images, *(getattr(row, name) for name in named.touched))
+    others = [name for name in named.labels if name != "f1"]
     return [
         str(row.round),
         *(html.whole(count) for count in counts),
         html.number(row.minutes, 1),
         html.percent(row.share_of_full),
-        *(html.number(value) for value in (row.precision, row.recall)),
+        *(html.number(getattr(row, name)) for name in others),
         html.measured(row.f1, row.f1_estimate),
         html.measured(row.ap50, row.ap50_estimate),
         html.text(row.model_version),
@@ -215,8 +221,8 @@ def _round_cells(row: RoundRow) -> list[str]:
 
 
 def _quality(data: ReportData) -> str:
-    if data.before is None and data.after is None and not data.kinds:
-        return ""
+    if (data.before is None and data.after is None and not data.kinds) or len(data.measures.labels) == 1:
+        return ""  # one figure stands at the top already
     quality = _both(
         "Label quality at IoU 0.5", lambda theme: plots.label_quality(data.before, data.after, theme)
     )

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emclean.report.data import KindRow, RoundRow, StageTime
+from emclean.report.measures import MEASURES
 from emclean.report.theme import GRADE_COLOURS, MARKERS, Theme, ThemeName, empty, figure, legend, png
 from emclean.types import GRADES, LabelQuality
 
@@ -75,8 +76,9 @@ def budget_curve(
     ceiling: float | None = None,
     unit: CostUnit = "minutes",
     theme: ThemeName = "light",
+    task: str = "boxes",
 ) -> bytes:
-    """AP50 against cost, between the floor (crowd labels alone) and the ceiling (all expert labels)."""
+    """The score against cost, between the floor (crowd labels alone) and the ceiling (all expert labels)."""
     drawing, axes, colours = figure(theme)
     drawn = [curve for curve in curves if len(curve.cost)]
     if not drawn:
@@ -90,7 +92,8 @@ def budget_curve(
     _reference(axes, floor, "floor: crowd labels alone", colours, above=False)
     axes.set_xlabel(_COST_LABELS[unit])
     estimated = any(curve.estimated for curve in drawn)
-    axes.set_ylabel("AP50, estimated on expert's random images" if estimated else "AP50 on held-out images")
+    measured = "{}, estimated on expert's random images" if estimated else "{} on held-out images"
+    axes.set_ylabel(measured.format(MEASURES[task].score))
     axes.set_ylim(*_score_range(drawn, floor, ceiling))
     axes.set_xlim(0, 1.06 * max(max(curve.cost) for curve in drawn) or 1.0)
     if unit == "share":
@@ -112,16 +115,16 @@ def _share_axis(axes: Any, full: float, colours: Theme) -> None:
     top.set_xlabel(_COST_LABELS["share"], color=colours.soft)
 
 
-def labels_by_round(rounds: Sequence[RoundRow], theme: ThemeName = "light") -> bytes:
-    """Precision, recall and F1 of the labels after each round."""
+def labels_by_round(rounds: Sequence[RoundRow], theme: ThemeName = "light", task: str = "boxes") -> bytes:
+    """The quality of the labels after each round."""
     drawing, axes, colours = figure(theme)
-    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    names = MEASURES[task].labels
     for colour, marker, (field, name) in zip(colours.series, MARKERS, names.items(), strict=False):
         rows = [(row.round, getattr(row, field)) for row in rounds if getattr(row, field) is not None]
         if rows:
             _draw_curve(axes, Curve(name, [row[0] for row in rows], [row[1] for row in rows]), colour, marker)
     axes.set_xlabel("round")
-    axes.set_ylabel("labels against the truth, IoU 0.5")
+    axes.set_ylabel(MEASURES[task].against)
     axes.set_ylim(0, 1.05)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)

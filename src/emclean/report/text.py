@@ -6,20 +6,7 @@ from typing import Any
 from emclean.report.data import Estimated, RoundRow
 from emclean.report.grid_data import CellRow
 from emclean.report.grid_page import VIEWS
-
-HEAD = (
-    "round",
-    "images",
-    "added",
-    "moved",
-    "deleted",
-    "verified",
-    "minutes",
-    "share",
-    "label F1",
-    "AP50",
-    "model",
-)
+from emclean.report.measures import MEASURES, Measures
 
 
 def plural(count: int, noun: str) -> str:
@@ -32,15 +19,19 @@ def rounds_table(summary: Mapping[str, Any]) -> str:
 
     Where nothing was there to measure on, a figure is the estimate, marked ``≈``.
     """
-    rows = [_cells(row) for row in summary["rounds"]]
+    named = MEASURES[summary.get("task", "boxes")]
+    head = ["round", "images", *named.touched.values(), "minutes", "share"]
+    blank = [""] * (len(head) - 1)
+    head += [f"label {named.quality}", named.score, "model"]
+    rows = [_cells(row, named) for row in summary["rounds"]]
     crowd = summary.get("crowd_labels") or {}
-    blank = [""] * (len(HEAD) - 4)
-    floor, ceiling = summary["floor"]["ap50"], summary["ceiling"]["ap50"]
-    rows.insert(0, ["crowd", *blank, _number(crowd.get("f1")), _number(floor), ""])
+    floor, ceiling = (_reached(summary[name]) for name in ("floor", "ceiling"))
+    before = crowd.get("accuracy", crowd.get("f1"))
+    rows.insert(0, ["crowd", *blank, _number(before), _number(floor), ""])
     if ceiling is not None:
         rows.append(["ceiling", *blank, "", _number(ceiling), ""])
-    lines = [_aligned([HEAD, *rows])]
-    lines += _remarks(summary["rounds"])
+    lines = [_aligned([head, *rows])]
+    lines += _remarks(summary["rounds"], named)
     percent = summary["final"]["percent_of_ceiling"]
     if percent is not None:
         lines.append(
@@ -55,21 +46,23 @@ def next_steps(summary: Mapping[str, Any], export: str) -> str:
     lines = (
         [f"served model: {served['url']} (version {served['model_version']})"] if served.get("url") else []
     )
-    return "\n".join([*lines, f"cleaned labels as COCO JSON: {export}"])
+    form = MEASURES[summary.get("task", "boxes")].exported
+    return "\n".join([*lines, f"cleaned labels as {form}: {export}"])
 
 
-def _remarks(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+def _remarks(rounds: Sequence[Mapping[str, Any]], named: Measures) -> list[str]:
     """What the figures do not say: the tasks that were skipped, and what an estimate rests on."""
     last = RoundRow.of(rounds[-1]) if rounds else RoundRow(0)
     said = (
         [f"{plural(last.skipped, 'task')} skipped: no answer, not among the images"] if last.skipped else []
     )
+    labels = f"label {named.quality}"
     for name, measured, found in (
-        ("label F1", last.f1, last.f1_estimate), ("AP50", last.ap50, last.ap50_estimate),
+        (labels, last.f1, last.f1_estimate), (named.score, last.ap50, last.ap50_estimate),
     ):  # fmt: skip
         if measured is None and found and found.low is not None and found.high is not None:
             place = f"{found.low:.2f} to {found.high:.2f}, from {plural(found.images or 0, 'random picture')}"
-            more = " of the labels that no expert has seen" if name == "label F1" else ""
+            more = " of the labels that no expert has seen" if name == labels else ""
             said.append(f"≈ {name}{more}: estimated, {place}; there is no truth to measure on")
     return said
 
@@ -78,9 +71,14 @@ def _score(measured: float | None, found: Estimated | None) -> str:
     return f"≈{found.value:.2f}" if measured is None and found is not None else _number(measured)
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _reached(figures: Mapping[str, float | None]) -> float | None:
+    """The accuracy of a summary's floor or ceiling where classes are labelled, else its AP50."""
+    return figures.get("accuracy", figures.get("ap50"))
+
+
+def _cells(row: Mapping[str, Any], named: Measures) -> list[str]:
     cost, known = row["cost"], RoundRow.of(row)
-    touched = [str(cost["boxes"][name]) for name in ("added", "moved", "deleted", "verified")]
+    touched = [str(cost["boxes"][name]) for name in named.touched]
     spent = [str(cost["images"]), *touched, f"{cost['minutes']:.1f}", _percent(cost["share_of_full"])]
     version = row["model_version"] or ""
     mark = "" if row.get("promoted") or not version else " (not promoted)"

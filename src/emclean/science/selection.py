@@ -162,8 +162,8 @@ def _first_steps(pool: Pool) -> tuple[Ints, Bools]:
     return whole, open_
 
 
-def _rival(name: str) -> Strategy:
-    """The strategy that spends as the rival of this name does: best image score first, whatever it costs."""
+def ranked(name: str) -> Strategy:
+    """The strategy that asks by the score of this name: the largest first, whatever it costs."""
 
     def strategy(pool: Pool, minutes: float, rng: np.random.Generator) -> Ints:
         if name not in pool.scores:
@@ -178,7 +178,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "uncertainty": uncertainty,
     "discrepancy": discrepancy,
     "gain": gain,
-    **{name: _rival(name) for name in RIVALS},
+    **{name: ranked(name) for name in RIVALS},
 }
 """Every strategy by the name used in configurations."""
 

@@ -35,7 +35,7 @@ class RateEstimate:
 def estimate(labels: Ints, probabilities: Floats) -> RateEstimate:
     """Rate and kind of error of labels ``[n]`` by out-of-sample ``probabilities [n,K]``."""
     _check(labels, probabilities)
-    joint: Floats = _cleanlab().count.estimate_joint(labels, probabilities)
+    joint: Floats = library().count.estimate_joint(labels, probabilities)
     true = joint.sum(axis=0)  # [K]
     with np.errstate(invalid="ignore"):
         transition = np.where(true > 0, joint / true, np.eye(len(joint))).T
@@ -49,7 +49,7 @@ def errors(labels: Ints, probabilities: Floats) -> NDArray[np.bool_]:
     p(j) - p(i) (Northcutt 2021, section 3.2).
     """
     _check(labels, probabilities)
-    found: NDArray[np.bool_] = _cleanlab().filter.find_label_issues(
+    found: NDArray[np.bool_] = library().filter.find_label_issues(
         labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1
     )
     return found
@@ -68,7 +68,8 @@ class ConfidentJudge:
         return errors(labels, probabilities)
 
 
-def _cleanlab() -> Any:
+def library() -> Any:
+    """``cleanlab``; :class:`EmcleanError` says how to install it where it is missing."""
     try:
         import cleanlab.count
         import cleanlab.filter

@@ -1,0 +1,77 @@
+"""Which class labels are worth an expert's look: scores ``[n]``, the largest first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import xlogy
+
+from emclean.science import selection
+from emclean.science.classes.votes import ABSENT
+from emclean.types import Floats, Ints
+
+_EDGE = 1e-6
+
+STRATEGIES: Mapping[str, selection.Strategy] = {
+    "random": selection.random,
+    "uncertainty": selection.uncertainty,
+    "cross_entropy": selection.ranked("cross_entropy"),
+    "activelab": selection.ranked("activelab"),
+}
+"""Every strategy over classes by the name used in configurations."""
+
+
+def entropy(probabilities: Floats) -> Floats:
+    """Entropy ``[n]`` in nats of ``probabilities [n,K]``: how unsure the model is, whatever the label."""
+    return np.asarray(-xlogy(probabilities, probabilities).sum(axis=1))
+
+
+def cross_entropy(labels: Ints, probabilities: Floats) -> Floats:
+    """Cross-entropy of the label against the prediction, less the prediction's entropy.
+
+    Bernhardt et al. 2022 (Nature Communications 13, 1161). Large where the model is sure of
+    another class; what the model finds hard is not asked for that alone.
+    """
+    given = np.clip(probabilities[np.arange(len(labels)), labels], _EDGE, 1.0)
+    return np.asarray(-np.log(given) - entropy(probabilities))
+
+
+def activelab(votes: Ints, probabilities: Floats) -> Floats:
+    """One less the ActiveLab score (Goh and Mueller 2023, arXiv 2301.11856), as ``cleanlab`` computes it.
+
+    ``votes [n,L]`` of one or several labellers (-1: none); every picture needs one.
+    """
+    scores, _ = _multiannotator().get_active_learning_scores(_table(votes), probabilities)
+    return np.asarray(1 - scores, dtype=np.float64)
+
+
+def crowdlab(votes: Ints, probabilities: Floats) -> tuple[Ints, Floats]:
+    """The consensus ``[n]`` of labellers and model, and the chance ``[n]`` that it is right.
+
+    CROWDLAB (Goh, Tkachenko and Mueller 2022, arXiv 2210.06812), as ``cleanlab`` computes it: votes and
+    out-of-sample ``probabilities [n,K]`` weigh by how often each agrees with the others.
+    """
+    found = _multiannotator().get_label_quality_multiannotator(
+        _table(votes),
+        probabilities,
+        verbose=False,
+        return_detailed_quality=False,
+        return_annotator_stats=False,
+    )["label_quality"]
+    labels = np.asarray(found["consensus_label"], dtype=np.int64)
+    return labels, np.asarray(found["consensus_quality_score"], dtype=np.float64)
+
+
+def _table(votes: Ints) -> Floats:
+    """Votes as ``cleanlab`` takes them; labellers without any vote are left out."""
+    table = np.where(votes == ABSENT, np.nan, votes.astype(np.float64))
+    return np.asarray(table[:, ~np.isnan(table).all(axis=0)])
+
+
+def _multiannotator() -> Any:
+    from emclean.science.classes.estimate import library
+
+    library()
+    import cleanlab.multiannotator
+
+    return cleanlab.multiannotator
