@@ -1,22 +1,28 @@
 """How well particles are found: instance AP50 and count error on simulated micrographs, and on EMPS.
 
-    python benchmarks/segmentation.py [--micrographs 12] [--emps $EMCLEAN_DATA/emps]
+    python benchmarks/segmentation.py [--micrographs 12] [--emps $EMCLEAN_DATA/emps --steps 1200 --folder DIR]
 
 AP50 is COCO's for masks, with an object's solidity as its score (threshold and watershed give none). EMPS are
-pictures of many kinds of particles from articles: dark or bright is told to the method, nothing else.
+pictures of many kinds of particles from articles: dark or bright is told to the threshold, nothing else. With
+``--steps`` a U-Net is trained on the training pictures (kept in the folder) and measured on the validation
+pictures, which it never saw.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emclean.imaging import readers, simulate
-from emclean.imaging.segmentation import Instance, Settings, measure, segment, stretched
+from emclean.imaging.segmentation import Instance, MapsOf, Settings, measure, segment, stretched
 from emclean.imaging.windows import plan
 from emclean.loop.analysis.particles import InMemory
+from emclean.models.segmenters import engine, training
+from emclean.models.segmenters.spec import SegmentJob, SegmentSchedule
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint32]]
 LEAST = 150
@@ -31,8 +37,10 @@ def main() -> None:
     parser.add_argument("--micrographs", type=int, default=12)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--emps", type=Path, default=None)
+    parser.add_argument("--steps", type=int, default=0, help="of the U-Net; 0: none")
+    parser.add_argument("--folder", type=Path, default=Path("segmenter"))
     options = parser.parse_args()
-    print("pictures               method      particles  found  AP50   count error")
+    print("pictures               method        particles  found  AP50   count error")
     for population in ("ideal", "practical"):
         recipe = simulate.Recipe(population=population)  # type: ignore[arg-type]
         size = (options.size, options.size)
@@ -40,17 +48,33 @@ def main() -> None:
         for method in ("otsu", "laplacian"):
             print(row(f"simulated, {population}", method, pairs, [True] * len(pairs)))
     if options.emps:
-        pairs = list(emps(options.emps))
+        pairs = list(emps(options.emps, "val"))
         bright = [float(pixels[ids > 0].mean()) > float(pixels[ids == 0].mean()) for pixels, ids in pairs]
         for method in ("otsu", "laplacian"):
             print(row("EMPS, val", method, pairs, bright))
+        if options.steps:
+            network = engine.load(trained(options.emps, options.folder, options.steps))
+            found = partial(engine.predict, network)
+            print(row("EMPS, val", f"U-Net, {options.steps}", pairs, bright, found))
 
 
-def emps(folder: Path) -> Iterator[Pair]:
-    """The validation pictures with their instance maps."""
-    import json
+def trained(emps_folder: Path, folder: Path, steps: int) -> str:
+    """The weights of a U-Net trained on the training pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures, maps = [], []
+    for number, (pixels, ids) in enumerate(emps(emps_folder, "train")):
+        pictures.append(str(folder / f"{number}.npy"))
+        maps.append(str(folder / f"{number}.ids.npy"))
+        np.save(pictures[-1], pixels)
+        np.save(maps[-1], ids)
+    out = str(folder / f"unet-{steps}")
+    job = SegmentJob(tuple(pictures), tuple(maps), out, schedule=SegmentSchedule(max_steps=steps))
+    return training.fit(job).weights
 
-    listed = json.loads((folder / "val.truth.coco.json").read_text(encoding="utf-8"))["images"]
+
+def emps(folder: Path, part: str) -> Iterator[Pair]:
+    """The pictures of a part with their instance maps."""
+    listed = json.loads((folder / f"{part}.truth.coco.json").read_text(encoding="utf-8"))["images"]
     for image in listed:
         name = image["file_name"]
         pixels = readers.to_grey8(readers.read(str(folder / "images" / name)).pixels)
@@ -58,24 +82,26 @@ def emps(folder: Path) -> Iterator[Pair]:
         yield pixels, ids.astype(np.uint32)
 
 
-def found_in(pixels: NDArray[np.uint8], settings: Settings) -> list[Instance]:
-    """The objects of a whole picture that are not debris."""
+def found_in(pixels: NDArray[np.uint8], settings: Settings, maps_of: MapsOf | None) -> list[Instance]:
+    """The objects of a whole picture; without those that threshold and watershed take for debris."""
     source = InMemory(pixels)
-    levels = measure(source, settings)
+    levels = measure(source, settings, maps_of)
     window = plan(source.shape, max(source.shape), levels.margin)[0]
     grey = stretched(pixels, levels, settings.bright)
-    found = segment(grey, levels, settings, window, source.shape)
-    return [one for one in found if one.reason != "debris"]
+    found = segment(grey, levels, settings, window, source.shape, maps_of)
+    return [one for one in found if maps_of or one.reason != "debris"]
 
 
-def row(name: str, method: str, pairs: Sequence[Pair], bright: Sequence[bool]) -> str:
+def row(
+    name: str, method: str, pairs: Sequence[Pair], bright: Sequence[bool], maps_of: MapsOf | None = None
+) -> str:
     """One line of the table."""
     scores: list[float] = []
     hits: list[bool | None] = []
     there, wrong = 0, []
     for (pixels, ids), is_bright in zip(pairs, bright, strict=True):
-        settings = Settings(method=method, bright=is_bright)  # type: ignore[arg-type]
-        found = found_in(pixels, settings)
+        settings = Settings(bright=True) if maps_of else Settings(method, is_bright)  # type: ignore[arg-type]
+        found = found_in(pixels, settings, maps_of)
         n = sum(int(count) >= LEAST for count in np.bincount(ids.ravel())[1:])
         counted = [(one, hit) for one, hit in zip(found, matched(found, ids), strict=True) if hit is not None]
         scores += [one.solidity for one, _ in counted]
@@ -83,7 +109,7 @@ def row(name: str, method: str, pairs: Sequence[Pair], bright: Sequence[bool]) -
         there += n
         wrong.append(abs(len(counted) - n) / max(n, 1))
     ap = average_precision(np.array(scores), np.array(hits, np.bool_), there)
-    return f"{name:22s} {method:10s} {there:10d} {len(hits):6d}  {ap:.3f} {100 * np.mean(wrong):10.1f} %"
+    return f"{name:22s} {method:12s} {there:10d} {len(hits):6d}  {ap:.3f} {100 * np.mean(wrong):10.1f} %"
 
 
 def matched(found: Sequence[Instance], ids: NDArray[np.uint32]) -> list[bool | None]:

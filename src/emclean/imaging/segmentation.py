@@ -5,26 +5,30 @@ from parts spread over it; then every window is segmented alone, so that picture
 through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import ConvexHull, QhullError, cKDTree
-from skimage.feature import peak_local_max
+from scipy.spatial import cKDTree
 from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
 
 from emclean.errors import ImageError
+from emclean.imaging.parting import mapped, solidity_of, split
 from emclean.imaging.pose import Form, form_of
 from emclean.imaging.windows import Window, Windows
 from emclean.types import Bools, Ints
 
 Reason = Literal["", "border", "debris", "cluster"]
+Plane = NDArray[np.float32]
+Placed = tuple[Bools, tuple[int, int]]
+MapsOf = Callable[[NDArray[np.uint8]], tuple[Plane, Plane]]
+"""Gives of grey pixels the probability of lying in a particle, and the depth there (0-1), both ``[H,W]``."""
+
+LEAST_AREA = 8
+"""Px below which an object is noise."""
 
 SAMPLES = 5
 """Parts along each side of a picture from which it is measured."""
@@ -110,8 +114,8 @@ def stretched(pixels: NDArray[Any], levels: Levels, bright: bool = True) -> NDAr
     return grey if bright else 255 - grey
 
 
-def measure(source: Windows, settings: Settings) -> Levels:
-    """Measure a picture from parts spread evenly over it."""
+def measure(source: Windows, settings: Settings, maps_of: MapsOf | None = None) -> Levels:
+    """Measure a picture from parts spread evenly over it; ``maps_of`` as for :func:`segment`."""
     side = 512 if settings.length is None else max(512, int(6 * settings.length))
     while True:
         parts = _spread_parts(source, side)
@@ -121,7 +125,10 @@ def measure(source: Windows, settings: Settings) -> Levels:
         responses = [_response(grey, levels, settings) for grey in greys]
         values = np.concatenate([response[::2, ::2].ravel() for response in responses])
         levels = replace(levels, threshold=_split(values))
-        forms = [form for response in responses for form in _whole_forms(response, levels)]
+        found: list[NDArray[Any]] = [_foreground(one, levels) for one in responses]
+        if maps_of is not None:
+            found = [mapped(*maps_of(grey)) for grey in greys]
+        forms = [form for labels in found for form in _whole_forms(labels)]
         if len(forms) >= LEAST or side >= max(source.shape):
             return _sized(levels, forms, settings)
         side *= 2
@@ -196,15 +203,12 @@ def _foreground(response: NDArray[np.float32], levels: Levels) -> NDArray[np.int
     return np.asarray(labels)
 
 
-def _whole_forms(response: NDArray[np.float32], levels: Levels) -> list[tuple[Form, int]]:
+def _whole_forms(labels: NDArray[Any]) -> list[tuple[Form, int]]:
     """Form and area of the objects that do not touch the part's edge; specks are left out."""
-    labels = _foreground(response, levels)
     found = []
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        if place is None or _touches(place, labels.shape):
-            continue
-        mask = ndimage.binary_fill_holes(labels[place] == number)
-        if mask.sum() >= 30:
+    for mask, (y, x) in _objects(labels):
+        ends = (slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1]))
+        if mask.sum() >= 30 and not _touches(ends, labels.shape):
             found.append((form_of(mask), int(mask.sum())))
     return found
 
@@ -233,40 +237,56 @@ def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
 
 
 def segment(
-    pixels: NDArray[np.uint8], levels: Levels, settings: Settings, window: Window, shape: tuple[int, int]
+    pixels: NDArray[np.uint8],
+    levels: Levels,
+    settings: Settings,
+    window: Window,
+    shape: tuple[int, int],
+    maps_of: MapsOf | None = None,
 ) -> list[Instance]:
     """The objects of a window: ``pixels`` are its outer part, ``shape`` that of the whole picture.
 
     Returned are those whose centre lies in the core, or so close to it that another window may think so.
+    ``maps_of`` is a network that finds particles in place of threshold and watershed.
     """
-    labels = _foreground(_response(pixels, levels, settings), levels)
+    masks = _by_threshold(pixels, levels, settings) if maps_of is None else _by_maps(*maps_of(pixels))
     found: list[Instance] = []
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        if place is None:
+    for mask, (y, x) in masks:
+        if mask.sum() < LEAST_AREA:
             continue
-        mask = ndimage.binary_fill_holes(labels[place] == number)
-        if mask.sum() < 8:
-            continue
-        corner = place[0].start + window.corner[0], place[1].start + window.corner[1]
-        for part, part_corner in _parted(mask, corner, levels, settings):
-            view = _view(part_corner, part.shape, window.corner)
-            made = _instance(part, part_corner, pixels[view], levels, settings)
-            if window.holds(made.form.y, made.form.x, NEAR):
-                owned = window.holds(made.form.y, made.form.x)
-                found.append(replace(made, owned=owned, reason=_reason(made, window, shape)))
+        view = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
+        corner = y + window.corner[0], x + window.corner[1]
+        made = _instance(mask, corner, pixels[view], levels, settings)
+        if window.holds(made.form.y, made.form.x, NEAR):
+            owned = window.holds(made.form.y, made.form.x)
+            found.append(replace(made, owned=owned, reason=_reason(made, window, shape)))
     return found
 
 
-def _view(corner: tuple[int, int], size: tuple[int, ...], origin: tuple[int, int]) -> tuple[slice, slice]:
-    y, x = corner[0] - origin[0], corner[1] - origin[1]
-    return slice(y, y + size[0]), slice(x, x + size[1])
+def _by_threshold(pixels: NDArray[np.uint8], levels: Levels, settings: Settings) -> Iterator[Placed]:
+    """Particles as masks, each with its first row and column: connected objects, parted where they touch."""
+    labels = _foreground(_response(pixels, levels, settings), levels)
+    for mask, corner in _objects(labels):
+        if mask.sum() >= LEAST_AREA:
+            yield from _parted(mask, corner, levels, settings)
 
 
-def _parted(
-    mask: Bools, corner: tuple[int, int], levels: Levels, settings: Settings
-) -> list[tuple[Bools, tuple[int, int]]]:
-    """The particles of one connected object, each as a mask with its corner in the picture."""
-    if mask.sum() < 1.15 * levels.area and _solidity(mask) > 0.9:
+def _by_maps(foreground: Plane, depth: Plane) -> Iterator[Placed]:
+    """Particles as masks, from the probability of lying in one and the depth there: each valley parts two."""
+    return _objects(mapped(foreground, depth))
+
+
+def _objects(labels: NDArray[Any]) -> Iterator[Placed]:
+    """Every label as a mask without holes, with its first row and column."""
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        if place is not None:
+            corner = place[0].start, place[1].start
+            yield ndimage.binary_fill_holes(labels[place] == number), corner
+
+
+def _parted(mask: Bools, corner: tuple[int, int], levels: Levels, settings: Settings) -> list[Placed]:
+    """The particles of one connected object, each as a mask with its first row and column."""
+    if mask.sum() < 1.15 * levels.area and solidity_of(mask) > 0.9:
         return [(mask, corner)]
     labels = split(mask, settings.neck, levels.length)
     parts = []
@@ -276,72 +296,13 @@ def _parted(
     return parts
 
 
-def split(mask: Bools, neck: float, length: float) -> Ints:
-    """Part touching particles: labels ``[H,W]`` of a mask, by watershed of the distance to its outline.
-
-    Each maximum of the distance starts a part; parts are joined again where the neck between them (the
-    largest distance on their common border) is at least ``neck`` times the thinner one's maximum. Source:
-    watershed on the distance transform (Beucher and Lantuejoul 1979), as in scikit-image.
-    """
-    padded = np.pad(mask, 1)
-    distance = ndimage.distance_transform_edt(padded)
-    smooth = ndimage.gaussian_filter(distance, 1.0) * padded
-    apart = max(int(length / 8), 2)
-    peaks = peak_local_max(smooth, min_distance=apart, labels=padded.astype(np.int32), exclude_border=False)
-    markers = np.zeros(padded.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = watershed(-smooth, markers, mask=padded)
-    return np.asarray(_joined_parts(labels, smooth, neck)[1:-1, 1:-1], dtype=np.int64)
-
-
-def _joined_parts(labels: Ints, distance: NDArray[np.float64], neck: float) -> Ints:
-    """Labels after parts with a wide common neck have become one."""
-    n = int(labels.max())
-    if n < 2:
-        return labels
-    peak = ndimage.maximum(distance, labels, np.arange(1, n + 1))
-    pairs, width = _borders(labels, distance)
-    thinner = np.minimum(peak[pairs[:, 0] - 1], peak[pairs[:, 1] - 1])
-    same = pairs[width >= neck * thinner] - 1
-    graph = coo_array((np.ones(len(same)), (same[:, 0], same[:, 1])), shape=(n, n))
-    _, group = connected_components(graph, directed=False)
-    return np.asarray(np.concatenate([[0], group + 1])[labels], dtype=np.int64)
-
-
-def _borders(labels: Ints, distance: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
-    """Neighbouring labels ``[P,2]`` and the largest distance to the outline on each common border ``[P]``."""
-    rows = (labels[1:], labels[:-1], np.minimum(distance[1:], distance[:-1]))
-    cols = (labels[:, 1:], labels[:, :-1], np.minimum(distance[:, 1:], distance[:, :-1]))
-    a, b, value = (np.concatenate([up.ravel(), left.ravel()]) for up, left in zip(rows, cols, strict=True))
-    touching = (a != b) & (a > 0) & (b > 0)
-    sides = np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)[touching]
-    if not len(sides):
-        return np.zeros((0, 2), np.int64), np.zeros(0)
-    pairs, which = np.unique(sides, axis=0, return_inverse=True)
-    width = np.zeros(len(pairs))
-    np.maximum.at(width, which.ravel(), value[touching])
-    return pairs.astype(np.int64), width
-
-
-def _solidity(mask: Bools) -> float:
-    """The share of its convex hull that a mask fills; 1 where it is too thin to have one."""
-    edge = mask & ~ndimage.binary_erosion(mask)
-    y, x = np.nonzero(edge)
-    # the corners of the border pixels, so that a convex mask fills its hull
-    points = np.concatenate([np.stack([y + i, x + j], axis=1) for i in (0, 1) for j in (0, 1)])
-    try:
-        return float(min(mask.sum() / ConvexHull(points).volume, 1.0))
-    except QhullError:
-        return 1.0
-
-
 def _instance(
     mask: Bools, corner: tuple[int, int], pixels: NDArray[np.uint8], levels: Levels, settings: Settings
 ) -> Instance:
     form = form_of(mask)
     form = replace(form, y=form.y + corner[0], x=form.x + corner[1])
     box = (corner[0], corner[1], corner[0] + mask.shape[0], corner[1] + mask.shape[1])
-    solidity = _solidity(mask)
+    solidity = solidity_of(mask)
     area = int(mask.sum())
     reason: Reason = ""
     if area < settings.debris * levels.area:
