@@ -21,16 +21,16 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emclean.errors import EmcleanError, LabelServiceError
+from emclean.science.classes import expert as class_expert
 from emclean.science.cost import Changes, CostModel, changes
 from emclean.science.expert import Slips, answer
-from emclean.stores.formats import read_labels
-from emclean.stores.formats.rows import plain
+from emclean.stores.label_studio import choices
 from emclean.stores.label_studio.client import (
     PATIENCE_S,
     AlreadyThere,
@@ -42,7 +42,8 @@ from emclean.stores.label_studio.client import (
 from emclean.stores.label_studio.convert import annotation_body, suggestions
 from emclean.stores.label_studio.page import categories_of
 from emclean.stores.label_studio.service import project_title
-from emclean.types import AnsweredBox, Ints, Labels, Suggestion
+from emclean.stores.truth import Truth
+from emclean.types import AnsweredBox, Labels, Suggestion
 
 PREFIX = "emclean"
 """Without a named project, all whose title starts so are answered."""
@@ -57,61 +58,8 @@ _UNANSWERED = (
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What the simulated expert knows: labels by file name, indexed into ``categories``."""
-
-    labels: Mapping[str, Labels]
-    categories: tuple[str, ...]
-
-    @staticmethod
-    def load(path: str | Path) -> "Truth":
-        """Read a truth file (COCO JSON or CSV; a path or URI)."""
-        file = read_labels(str(path))
-        return Truth(file.labels, tuple(file.categories))
-
-    def of(self, name: str) -> Labels | None:
-        """The labels of a picture by its file name (else by the name's last part); None if unknown.
-
-        Names are compared as ingest does, so that whatever it lets into the pool has an answer here.
-        """
-        if name in self.labels:
-            return self.labels[name]
-        same = [(plain(known), labels) for known, labels in self.labels.items()]
-        alike = [labels for known, labels in same if known == name]
-        last = PurePosixPath(name).name
-        alike += [labels for known, labels in same if PurePosixPath(known).name == last]
-        return alike[0] if alike else None
-
-    def in_order(self, categories: Sequence[str], where: str) -> "Truth":
-        """The same with indices into ``categories``, less the boxes of any other category, as ingest does."""
-        order = np.array([_place(name, categories) for name in self.categories], dtype=np.int64)
-        if self.categories and (order < 0).all():
-            what = f"the project has none of the truth file's categories ({', '.join(self.categories)})"
-            raise LabelServiceError(what, where, "Name the categories alike in both.")
-        return Truth({name: _moved(own, order) for name, own in self.labels.items()}, tuple(categories))
-
-    def left_out(self, categories: Sequence[str]) -> dict[str, int]:
-        """By name, how many boxes there are of each category that is not in ``categories``."""
-        counts = np.zeros(len(self.categories), dtype=np.int64)
-        for own in self.labels.values():
-            counts += np.bincount(own.categories, minlength=len(counts))
-        rows = zip(self.categories, counts.tolist(), strict=True)
-        return {name: count for name, count in rows if count and name not in categories}
-
-
-def _place(name: str, categories: Sequence[str]) -> int:
-    return list(categories).index(name) if name in categories else -1
-
-
-def _moved(labels: Labels, order: Ints) -> Labels:
-    """Labels with their categories at the places in ``order [C]``, less those that have none (-1)."""
-    kept = labels.take(order[labels.categories] >= 0)
-    return Labels(kept.boxes, order[kept.categories], kept.ids, kept.annotators)
-
-
-@dataclass(frozen=True)
 class Options:
-    """How the simulated expert works.
+    """How the simulated expert works: with boxes, or where ``classes`` is set, naming classes.
 
     ``project`` is a title, or empty for every project that starts with ``emclean``; ``pace`` the share of the
     simulated time that is really waited (0: none); ``limit`` the most tasks to answer; ``watch`` goes on
@@ -120,6 +68,7 @@ class Options:
     """
 
     project: str = ""
+    classes: bool = False
     slips: Slips = field(default_factory=Slips)
     cost: CostModel = field(default_factory=CostModel)
     pace: float = 0.0
@@ -156,6 +105,8 @@ def reply(task: Mapping[str, Any], truth: Truth, options: Options) -> Reply:
     known = truth.of(str(data["name"]))
     if known is None:
         raise LabelServiceError(f"the truth file has no picture {data['name']}", f"task {data['key']}")
+    if options.classes:
+        return _class_reply(data, int(known.categories[0]), truth.categories, options)
     asked = suggestions(task, truth.categories)
     shown = _labels(asked, truth.categories)
     width, height = float(data["width"]), float(data["height"])
@@ -166,6 +117,18 @@ def reply(task: Mapping[str, Any], truth: Truth, options: Options) -> Reply:
     made = changes(shown, given.labels, given.origin)
     seconds = options.cost.seconds(1, made)
     return Reply({**annotation_body(boxes, width, height), "lead_time": seconds}, made, seconds)
+
+
+def _class_reply(data: Mapping[str, Any], truth: int, names: Sequence[str], options: Options) -> Reply:
+    """The class that the expert names; whatever it was told, that takes a look and a key."""
+    told = str(data.get("label") or "")
+    shown = list(names).index(told) if told in names else None
+    rng = np.random.default_rng([options.seed, _number(str(data["key"]))])
+    slips = class_expert.ClassSlips(options.slips.miss, options.slips.rubber_stamp)
+    said = class_expert.answer(truth, shown, len(names), slips, rng)
+    made = Changes(int(shown is None), int(shown not in (None, said)), 0, int(shown == said))
+    seconds = options.cost.seconds(1, Changes(0, 0, 0, 1))
+    return Reply({**choices.annotation_body(names[said]), "lead_time": seconds}, made, seconds)
 
 
 def _labels(asked: Sequence[Suggestion], categories: Sequence[str]) -> Labels:
@@ -256,7 +219,8 @@ class Expert:
 
     def _known_to(self, project: Mapping[str, Any]) -> Truth:
         """The truth in the project's categories; what that leaves out is said once."""
-        page, where = categories_of(project.get("label_config") or ""), f"project {project.get('title')}"
+        offered = choices.classes_of if self._options.classes else categories_of
+        page, where = offered(project.get("label_config") or ""), f"project {project.get('title')}"
         if where not in self._checked:
             self._checked.add(where)
             for name, count in self._truth.left_out(page).items():
@@ -277,7 +241,8 @@ class Expert:
 
     def _handle(self, task: Mapping[str, Any], truth: Truth) -> None:
         key = str(task["data"]["key"])
-        if truth.of(str(task["data"]["name"])) is None:
+        known = truth.of(str(task["data"]["name"]))
+        if known is None or (self._options.classes and not len(known)):
             self.work.unknown.add(key)
             self._say(f"task {key} is left open: the truth file has no picture {task['data']['name']}")
             return
@@ -329,7 +294,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--token-file", type=Path, required=True, help="personal access token: plain, or JSON with `token`")
     add("--truth", required=True, help="the right labels, COCO JSON or CSV, found by file name")
     add("--project", default="", help=f"exact title (default: every project that starts with {PREFIX})")
-    add("--miss", type=float, default=0.0, help="share of objects without a suggestion that are overlooked")
+    add(
+        "--classes",
+        metavar="COLUMN",
+        help="name classes instead of drawing boxes; the truth is CSV `image,COLUMN` (or `row,COLUMN`)",
+    )
+    add(
+        "--miss",
+        type=float,
+        default=0.0,
+        help="share of objects without a suggestion that are overlooked; of classes that are named wrongly",
+    )
     add("--jitter", type=float, default=0.0, help="standard deviation of drawn sides, in sides")
     add("--rubber-stamp", type=float, default=0.0, help="share of wrong suggestions accepted unseen")
     for name, seconds in vars(CostModel()).items():
@@ -349,6 +324,7 @@ def _parser() -> argparse.ArgumentParser:
 def _options(given: argparse.Namespace) -> Options:
     return Options(
         project=given.project,
+        classes=bool(given.classes),
         slips=Slips(given.miss, given.jitter, given.rubber_stamp),
         cost=CostModel(given.open_s, given.draw_s, given.move_s, given.verify_s),
         pace=given.pace,
@@ -359,6 +335,10 @@ def _options(given: argparse.Namespace) -> Options:
         log=given.log,
         parent=given.with_parent,
     )
+
+
+def _truth(given: argparse.Namespace) -> Truth:
+    return Truth.of_classes(given.truth, given.classes) if given.classes else Truth.load(given.truth)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -374,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(kind, lambda *_: stop.set())
     try:
         with LabelStudioClient(given.url, read_token(given.token_file)) as client:
-            work = run(client, Truth.load(given.truth), options, stop, lambda line: print(line, flush=True))
+            work = run(client, _truth(given), options, stop, lambda line: print(line, flush=True))
     except EmcleanError as error:
         print(error, file=sys.stderr)
         return error.exit_code

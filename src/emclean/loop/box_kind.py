@@ -29,6 +29,7 @@ from emclean.loop.recording import (
 from emclean.loop.states import RunState
 from emclean.science import evaluation
 from emclean.science.cost import CostModel
+from emclean.stores.label_studio import forms
 from emclean.types import AnsweredBox, Labels, Target, TaskSpec
 
 
@@ -38,6 +39,11 @@ class BoxKind:
     figure, figure_words = "ap50", "AP50"
     quality, quality_words = "f1", "label F1"
     instructions = asking.INSTRUCTIONS
+    form, least_side = forms.BOXES, 0
+
+    def expert_options(self) -> dict[str, str]:
+        """Nothing else."""
+        return {}
 
     def registered_name(self, categories: Sequence[str]) -> str:
         """The registered detector of these categories."""

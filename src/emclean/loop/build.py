@@ -19,6 +19,7 @@ from emclean.loop.console import Console
 from emclean.loop.job import Job, Parts, RunData
 from emclean.loop.kind import Kind
 from emclean.loop.neighbours import Neighbours, find
+from emclean.report.captions import enlarged
 from emclean.seams import LabelService
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.label_studio import LabelStudioService, LocalPictures, read_token
@@ -28,6 +29,7 @@ from emclean.stores.tracking import MlflowTracker, public
 from emclean.types import ImageRecord
 
 EXPERIMENT = "emclean"
+BOXES = BoxKind()
 RESTARTS = 3
 """How often a simulated expert that died is started again."""
 
@@ -45,7 +47,7 @@ def opened(config: ActiveKeys, console: Console) -> Iterator[Job]:
     with ExitStack() as stack:
         near = stack.enter_context(find(config, workspace, console))
         data, kind = _data(config, workspace, console)
-        service, program = _label_service(config, workspace, name, near)
+        service, program = _label_service(config, workspace, name, near, kind)
         compute, swap = _compute(config, workspace, near.ray, stack, console)
         parts = Parts(
             tables=Tables(config.tables or str(workspace / "tables")),
@@ -73,7 +75,7 @@ def _data(config: ActiveKeys, workspace: Path, console: Console) -> tuple[RunDat
     """Pictures and labels, and what kind of labels they are: chosen here, and nowhere else."""
     if isinstance(config, ActiveClasses):
         return opening.opened(config, workspace, console)
-    return sources.load(_boxes(config), workspace, console), BoxKind()
+    return sources.load(_boxes(config), workspace, console), BOXES
 
 
 def _boxes(config: ActiveKeys) -> ActiveClean:
@@ -82,7 +84,7 @@ def _boxes(config: ActiveKeys) -> ActiveClean:
 
 
 def _label_service(
-    config: ActiveKeys, workspace: Path, run: str, near: Neighbours
+    config: ActiveKeys, workspace: Path, run: str, near: Neighbours, kind: Kind = BOXES
 ) -> tuple[LabelService, ExpertProgram | None]:
     if config.label_service == "in_process":
         return InMemoryLabelService(), None
@@ -90,31 +92,31 @@ def _label_service(
         raise LabelServiceError("Label Studio is not running", "label_service", "Start it: emclean up.")
     pictures = LocalPictures(
         near.document_root,
-        render=lambda record: _as_png(workspace, record),
+        render=lambda record: _as_png(workspace, record, kind.least_side),
         server_root=near.documents_there,
     )
     token = read_token(near.token_file)
-    service = LabelStudioService(near.label_studio, token, pictures, config.services.timeout_s)
+    service = LabelStudioService(near.label_studio, token, pictures, config.services.timeout_s, kind.form)
     if config.expert.kind == "label_studio":
         return service, None
-    return service, lambda: expert_program(config, run, near, workspace / "runs" / run)
+    return service, lambda: expert_program(config, run, near, workspace / "runs" / run, kind)
 
 
-def _as_png(workspace: Path, record: ImageRecord) -> bytes:
-    """The grey pixels that ingest prepared, as a picture that any browser shows."""
+def _as_png(workspace: Path, record: ImageRecord, least_side: int = 0) -> bytes:
+    """The pixels that ingest prepared, as a picture that any browser shows."""
     import io
 
     import numpy as np
-    from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(np.load(workspace / "pixels" / f"{record.image_id}.npy")).save(out, "PNG")
+    pixels = np.load(workspace / "pixels" / f"{record.image_id}.npy")
+    enlarged(pixels, least_side).save(out, "PNG")
     return out.getvalue()
 
 
 @contextmanager
 def expert_program(
-    config: ActiveKeys, run: str, near: Neighbours, folder: Path
+    config: ActiveKeys, run: str, near: Neighbours, folder: Path, kind: Kind = BOXES
 ) -> Iterator[Callable[[], None]]:
     """The simulated expert as a program beside the job; the check starts it again when it has died."""
     expert = config.expert
@@ -131,6 +133,7 @@ def expert_program(
         "log": folder / "expert.jsonl",
         "with-parent": os.getpid(),  # a job that is killed cannot end it
         **{name.replace("_", "-"): value for name, value in config.cost.model_dump().items()},
+        **kind.expert_options(),
     }
     line = [sys.executable, "-m", "emclean.simulated_expert", "--watch"]
     line += [f"--{name}={value}" for name, value in options.items()]

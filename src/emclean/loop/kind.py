@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emclean.loop.states import RunState
 from emclean.science.cost import CostModel
+from emclean.stores.label_studio.forms import Form
 from emclean.types import AnsweredBox, Labels, TaskSpec
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class Kind(Protocol):
 
     def registered_name(self, categories: Sequence[str]) -> str:
         """The registered model of these categories: models of others never compete with it."""
+
+    @property
+    def form(self) -> Form:
+        """The labelling page."""
+
+    @property
+    def least_side(self) -> int:
+        """Smaller pictures are shown enlarged to this many pixels."""
+
+    def expert_options(self) -> dict[str, str]:
+        """What the program that simulates an expert is told besides slips and costs."""
 
     def digests(self) -> dict[str, str]:
         """Digests of what decides the result besides settings, pictures, labels and truth."""

@@ -19,6 +19,7 @@ from emclean.loop.job import Job
 from emclean.loop.states import RunState
 from emclean.science.classes import expert
 from emclean.science.cost import CostModel
+from emclean.stores.label_studio import forms
 from emclean.types import AnsweredBox, Labels, TaskSpec
 
 TASK = "classes"
@@ -42,6 +43,12 @@ class ClassKind:
         "picture names the label that it has so far, which may be wrong: look at the picture first. Of some "
         "pictures it is not told, on purpose. Skip a picture that cannot be judged."
     )
+
+    form, least_side = forms.CLASSES, 384
+
+    def expert_options(self) -> dict[str, str]:
+        """The column of the truth file that holds the classes."""
+        return {"classes": self.settings.expert.truth_column}
 
     @cached_property
     def judges(self) -> Judges:

@@ -157,7 +157,7 @@ VIEW = "Most valuable first"
 _LISTED = ("id", "total_annotations", "cancelled_annotations")
 """What the list shows of a task, besides picture, name and note."""
 
-_INTERNAL = ("key", "value", "image_id", "width", "height", "kind", "blind")
+_INTERNAL = ("key", "value", "image_id", "width", "height", "kind", "blind", "label", "label_id")
 """What a task carries for programs."""
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from emclean.errors import LabelServiceError
 from emclean.stores.label_studio.client import LabelStudioClient, Unanswered, task_filter
-from emclean.stores.label_studio.convert import Reading, prediction, read, task_body
-from emclean.stores.label_studio.page import VIEW, configuration, instructions, view_of
+from emclean.stores.label_studio.convert import Reading
+from emclean.stores.label_studio.forms import BOXES, Form
+from emclean.stores.label_studio.page import VIEW, view_of
 from emclean.stores.label_studio.pictures import LocalPictures
 from emclean.types import Answer, Pull, TaskSpec
 
@@ -40,9 +41,13 @@ class LabelStudioService:
 
     ``pictures`` puts pictures where the server can serve them; ``timeout`` is in seconds per call. One writer
     per project is assumed; should a second one create the same task, the next ``push`` removes the surplus.
+    ``form`` is the labelling page.
     """
 
-    def __init__(self, url: str, token: str, pictures: LocalPictures, timeout: float = 60.0):
+    def __init__(
+        self, url: str, token: str, pictures: LocalPictures, timeout: float = 60.0, form: Form = BOXES
+    ):
+        self._form = form
         self._client = LabelStudioClient(url, token, timeout)
         self._pictures = pictures
         self._project = 0
@@ -64,7 +69,7 @@ class LabelStudioService:
         number, though the server may have moved.
         """
         title = project_title(name)
-        wanted = _project_settings(title, categories, instructions)
+        wanted = _project_settings(title, categories, instructions, self._form)
         found = self._find(title)
         if known and (found is None or not known.endswith(_place(found))):
             raise LabelServiceError(
@@ -89,7 +94,7 @@ class LabelStudioService:
         known = self._look_up(keys, heal=True)
         new = sorted((task for task in tasks if task.key not in known), key=lambda task: -task.value)
         self._check(new)
-        bodies = {task.key: task_body(task, self._pictures.publish(task.image)) for task in new}
+        bodies = {task.key: self._form.task_body(task, self._pictures.publish(task.image)) for task in new}
         for batch in _batches(list(bodies), _BATCH):
             known |= self._send(batch, bodies)
         return {key: known[key] for key in keys}
@@ -190,9 +195,9 @@ class LabelStudioService:
         """Refuse suggestions that the page could not show; the server itself accepts anything."""
         from label_studio_sdk.label_interface import LabelInterface
 
-        page = LabelInterface(configuration(self._categories))
+        page = LabelInterface(self._form.configuration(self._categories))
         for task in tasks:
-            shown = prediction(task)
+            shown = self._form.prediction(task)
             faults = page.validate_prediction(shown, return_errors=True) if shown else []
             if faults:
                 what = f"the suggestions cannot be shown: {'; '.join(map(str, faults))}"
@@ -201,7 +206,9 @@ class LabelStudioService:
     def _answers(self, task: Mapping[str, Any]) -> tuple[str, list[Answer]]:
         try:
             readings = [
-                read(task, annotation, self._categories, self._person(annotation.get("completed_by")))
+                self._form.read(
+                    task, annotation, self._categories, self._person(annotation.get("completed_by"))
+                )
                 for annotation in task["annotations"]
             ]
             key = str(task["data"]["key"])
@@ -243,11 +250,11 @@ def _unique_keys(tasks: Sequence[TaskSpec]) -> list[str]:
     return keys
 
 
-def _project_settings(title: str, categories: Sequence[str], words: str) -> dict[str, Any]:
+def _project_settings(title: str, categories: Sequence[str], words: str, form: Form) -> dict[str, Any]:
     return {
         "title": title,
-        "label_config": configuration(categories),
-        "expert_instruction": instructions(categories, words),
+        "label_config": form.configuration(categories),
+        "expert_instruction": form.instructions(categories, words),
         "show_instruction": True,
         "sampling": "Sequential sampling",
         "show_collab_predictions": True,

@@ -1,0 +1,117 @@
+"""Class labels on a real Label Studio: exactly once, told or not, answered by a program and in a browser."""
+
+import pytest
+from conftest import render
+from flaky_proxy import FlakyProxy
+
+from emclean.simulated_expert import main
+from emclean.stores.label_studio import LabelStudioClient, LabelStudioService, LocalPictures, choices
+from emclean.stores.label_studio.forms import CLASSES
+from emclean.stores.label_studio.service import project_title
+from emclean.types import ImageRecord, Suggestion, TaskSpec
+
+pytestmark = pytest.mark.services
+
+NAMES = ("left", "right")
+
+
+def asked(run, n=4):
+    """Questions of which every second does not tell the label so far."""
+    tasks = []
+    for i in range(n):
+        image = ImageRecord(f"{i:016x}", "/nowhere", f"{i}.png", 64, 48)
+        shown = () if i % 2 else (Suggestion("class", (0.0, 0.0, 64.0, 48.0), "left", 0.5),)
+        tasks.append(TaskSpec(f"{run}/{i:016x}/0", image, shown, blind=bool(i % 2), value=float(-i)))
+    return tasks
+
+
+def made(label_studio, title, url=""):
+    pictures = LocalPictures(label_studio.server.document_root, "classes", render)
+    service = LabelStudioService(url or label_studio.url, label_studio.server.token(), pictures, form=CLASSES)
+    return service, service.ensure_project(title, NAMES, "Say which hand it is.")
+
+
+def tasks_of(client, title):
+    (project,) = client.get("/api/projects", title=project_title(title))["results"]
+    return list(client.tasks(int(project["id"]), [], ("id", "data", "predictions")))
+
+
+def test_a_lost_call_makes_no_task_twice_and_answers_come_back(label_studio):
+    proxy, title = FlakyProxy(label_studio.url), "emclean classes once"
+    service, _ = made(label_studio, title, proxy.url)
+    tasks = asked("once")
+    proxy.faults.append(("/import", "lose"))
+    numbers = service.push(tasks)
+    assert service.push(tasks) == numbers
+    with LabelStudioClient(label_studio.url, label_studio.server.token()) as client:
+        there = tasks_of(client, title)
+        assert sorted(t["data"]["key"] for t in there) == sorted(t.key for t in tasks)
+        assert all(t["predictions"] == [] for t in there)
+        assert ["label" in str(t["data"]["note"]) for t in there] == [True, False, True, False]
+        first, second, third = (numbers[t.key] for t in tasks[:3])
+        client.post(f"/api/tasks/{first}/annotations/", choices.annotation_body("right"))
+        client.post(f"/api/tasks/{second}/annotations/", {"result": [], "was_cancelled": True})
+        client.post(f"/api/tasks/{third}/annotations/", {"result": [], "was_cancelled": False})
+    pulled = service.pull([t.key for t in tasks])
+    proxy.close()
+    service.close()
+    said = {
+        a.key: (a.skipped, [(b.box, b.category, b.suggestion_id) for b in a.boxes]) for a in pulled.answers
+    }
+    assert said[tasks[0].key] == (False, [((0.0, 0.0, 64.0, 48.0), "right", "class")])
+    assert said[tasks[1].key] == said[tasks[2].key] == (True, [])
+    assert pulled.open == (tasks[3].key,)
+
+
+def test_the_simulated_expert_names_classes(label_studio, tmp_path):
+    title = "emclean classes expert"
+    service, _ = made(label_studio, title)
+    tasks = asked("expert")
+    service.push(tasks)
+    rows = [f"{i}.png,{NAMES[i % 2]}" for i in range(4)]
+    (tmp_path / "truth.csv").write_text("\n".join(["image,hand", *rows]))
+    line = ["--url", label_studio.url, "--token-file", str(label_studio.credentials), "--project", title]
+    line += ["--truth", str(tmp_path / "truth.csv"), "--classes", "hand"]
+    assert main(line) == 0
+    assert main(line) == 0  # nothing is left to answer
+    pulled = service.pull([t.key for t in tasks])
+    service.close()
+    assert pulled.open == ()
+    assert {a.key: a.boxes[0].category for a in pulled.answers} == {
+        t.key: NAMES[i % 2] for i, t in enumerate(tasks)
+    }
+    assert {a.lead_time_s for a in pulled.answers} == {7.0}
+
+
+SUBMIT = "[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'Submit')"
+CHOSEN = (
+    "[...document.querySelectorAll('input[type=checkbox], input[type=radio]')].filter(i => i.checked).length"
+)
+
+
+def test_the_page_in_a_browser(label_studio, tmp_path):
+    from chromium import Browser, sign_in
+
+    service, address = made(label_studio, "emclean classes in a browser")
+    (task, *_) = asked("browser", 1)
+    number = service.push([task])[task.key]
+    browser = Browser(tmp_path / "profile")
+    try:
+        sign_in(browser, label_studio.url, label_studio.credentials)
+        browser.open(f"{address}?task={number}")
+        browser.wait("[...document.querySelectorAll('img')].some(i => i.naturalWidth == 64)")
+        browser.wait("document.body.innerText.includes(\"labelled 'left' so far\")")
+        assert browser.run(CHOSEN) == 0
+        browser.run(f"{SUBMIT}.click()")
+        browser.wait("document.body.innerText.includes('Choose the class of the picture')")
+        browser.run("[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'OK').click()")
+        browser.wait("![...document.querySelectorAll('button')].some(b => b.innerText.trim() == 'OK')")
+        browser.press("2")
+        browser.wait(f"{CHOSEN} == 1")
+        browser.run(f"{SUBMIT}.click()")
+        browser.wait("[...document.querySelectorAll('button')].some(b => b.innerText.trim() == 'Update')")
+    finally:
+        browser.close()
+    (answer,) = service.pull([task.key]).answers
+    service.close()
+    assert [(b.category, b.suggestion_id) for b in answer.boxes] == [("right", "class")]
