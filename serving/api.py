@@ -1,8 +1,6 @@
 """The HTTP interface over one model holder; it knows nothing of Ray, so that any ASGI server can run it."""
 
 import asyncio
-import base64
-import io
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -14,33 +12,24 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
-from numpy.typing import NDArray
-from PIL import Image
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import emclean
 from emclean.errors import DataError
 from emclean.imaging import readers
-from serving import figures, schemas
+from serving import figures, schemas, uploads
 from serving.figures import Figures, Told
-from serving.labelling import find_picture, names_of, prediction
+from serving.labelling import choice_names_of, chosen, find_picture, names_of, prediction
 from serving.limits import BodyLimit, TokenGuard, max_bytes, read_token
 from serving.metrics import Measured, Metrics
 from serving.model import Loaded, ModelHolder
+from serving.uploads import ERRORS, UPLOAD, Refusal, picture_bytes
 
 PAGE = Path(__file__).with_name("page")
-RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
-"""Types of a body that are no form of files: curl gives the second to everything that it is not told."""
-
-PREVIEW_SIDE = 1600
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost"]
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem} for status in (401, 404, 413, 415, 422, 503)
-}
 
 
 @dataclass(frozen=True)
@@ -64,12 +53,11 @@ class Settings:
         return self.max_bytes or max_bytes()
 
 
-class Refusal(Exception):
-    """A request that is answered with a :class:`~serving.schemas.Problem`."""
-
-    def __init__(self, status: int, code: str, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.fix = status, code, message, fix
+OTHER = {
+    "boxes": ("no_detector", "This service holds a classifier, not a detector.", "Use /v1/classify."),
+    "classes": ("no_classifier", "This service holds a detector, not a classifier.", "Use /v1/detect."),
+}
+"""Code, message and advice where a model of the other kind is held than a route needs."""
 
 
 class Service:
@@ -85,11 +73,13 @@ class Service:
         self.figures = Figures(Path(settings.figures) if settings.figures else None, settings.replica)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="picture")
 
-    def model(self) -> Loaded:
-        """The model in use, read once a request."""
+    def model(self, task: str | None = None) -> Loaded:
+        """The model in use, read once a request; one of another ``task`` is refused."""
         model = self.holder.current
         if model is None:
             raise Refusal(503, "no_model", "No model is loaded.", "See /healthz; deploy a model version.")
+        if task is not None and model.task != task:
+            raise Refusal(404, *OTHER[task])
         return model
 
     async def detect(self, data: bytes, min_score: float | None, preview: bool) -> schemas.Detections:
@@ -98,21 +88,14 @@ class Service:
         return await loop.run_in_executor(self._worker, self._detect, data, min_score, preview)
 
     def _detect(self, data: bytes, min_score: float | None, preview: bool) -> schemas.Detections:
-        since, model = perf_counter(), self.model()
+        since, model = perf_counter(), self.model("boxes")
         picture = readers.read(data, "upload", self.settings.limit(), self.settings.max_pixels)
         grey = readers.to_grey8(picture.pixels)  # [H,W]
         found = self.holder.detect(model, grey)
         found = found.above(self.settings.min_score if min_score is None else min_score)
         self.metrics.found(len(found))
-        height, width = grey.shape
         return schemas.Detections(
-            image=schemas.PictureFacts(
-                image_id=readers.image_id(data),
-                width=width,
-                height=height,
-                bit_depth=picture.bit_depth,
-                pixel_size_nm=picture.pixel_size_nm,
-            ),
+            image=_facts(data, picture),
             detections=[
                 schemas.Box(box=tuple(box), category=model.categories[category], score=score)
                 for box, category, score in zip(
@@ -121,9 +104,32 @@ class Service:
             ],
             model_version=model.version,
             label_revision=model.label_revision,
-            calibrated=bool(len(model.knots)),
+            calibrated=model.calibrated,
             seconds=round(perf_counter() - since, 4),
-            preview=_preview(grey) if preview else None,
+            preview=uploads.preview(grey) if preview else None,
+        )
+
+    async def classify(self, data: bytes, preview: bool) -> schemas.Classification:
+        """Read a picture and name its class, away from the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, self._classify, data, preview)
+
+    def _classify(self, data: bytes, preview: bool) -> schemas.Classification:
+        since, model = perf_counter(), self.model("classes")
+        picture = readers.read(data, "upload", self.settings.limit(), self.settings.max_pixels)
+        pixels = readers.read_rgb8(data, "upload") if model.colour else readers.to_grey8(picture.pixels)
+        found = self.holder.classify(model, pixels)  # [K]
+        best = int(np.argmax(found))
+        return schemas.Classification(
+            image=_facts(data, picture),
+            category=model.categories[best],
+            probability=float(found[best]),
+            probabilities=dict(zip(model.categories, found.tolist(), strict=True)),
+            model_version=model.version,
+            label_revision=model.label_revision,
+            calibrated=model.calibrated,
+            seconds=round(perf_counter() - since, 4),
+            preview=uploads.preview(pixels) if preview else None,
         )
 
     async def predict(self, request: schemas.PredictRequest) -> list[dict[str, Any]]:
@@ -132,7 +138,10 @@ class Service:
         return await loop.run_in_executor(self._worker, self._predict, request)
 
     def _predict(self, request: schemas.PredictRequest) -> list[dict[str, Any]]:
-        model, names = self.model(), names_of(request.label_config)
+        model = self.model()
+        if model.task == "classes":
+            return self._predict_classes(model, request)
+        names = names_of(request.label_config)
         workspace = Path(self.settings.workspace)
         pictures = [find_picture(workspace, task.data) for task in request.tasks]
         results = []
@@ -141,6 +150,14 @@ class Service:
             size = (pixels.shape[1], pixels.shape[0])
             results.append(prediction(found, size, model.categories, names, model.version))
         return results
+
+    def _predict_classes(self, model: Loaded, request: schemas.PredictRequest) -> list[dict[str, Any]]:
+        names, workspace = choice_names_of(request.label_config), Path(self.settings.workspace)
+        pictures = [find_picture(workspace, task.data) for task in request.tasks]
+        return [
+            chosen(self.holder.classify(model, np.asarray(pixels)), model.categories, names, model.version)
+            for pixels in pictures
+        ]
 
     def told(self, alive: bool = True) -> Told:
         """What this replica has counted, and the model that it holds."""
@@ -179,35 +196,16 @@ class Service:
         )
 
 
-def _preview(grey: NDArray[np.uint8]) -> str:
-    image = Image.fromarray(grey)
-    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-async def picture_bytes(request: Request) -> bytes:
-    """The picture in a request: the body itself, or the first file of a multipart form."""
-    kind = request.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        data = await _first_file(request)
-    elif kind.startswith("image/") or kind in RAW:
-        data = await request.body()
-    else:
-        fix = "Send a form, or bytes as image/png, image/jpeg, image/tiff or application/octet-stream."
-        raise Refusal(415, "unsupported_media_type", f"{kind} is not a picture.", fix)
-    if not data:
-        raise Refusal(422, "empty", "The request holds no picture.", "Send the file's bytes.")
-    return data
-
-
-async def _first_file(request: Request) -> bytes:
-    async with request.form(max_files=1, max_fields=16) as form:
-        for value in form.values():
-            if isinstance(value, UploadFile):
-                return await value.read()
-    return b""
+def _facts(data: bytes, picture: readers.Picture) -> schemas.PictureFacts:
+    """What was read of a picture."""
+    height, width = picture.pixels.shape
+    return schemas.PictureFacts(
+        image_id=readers.image_id(data),
+        width=width,
+        height=height,
+        bit_depth=picture.bit_depth,
+        pixel_size_nm=picture.pixel_size_nm,
+    )
 
 
 def create_api(holder: ModelHolder, settings: Settings) -> FastAPI:
@@ -275,19 +273,6 @@ def _add_errors(api: FastAPI) -> None:
         return answer(error.status_code, "http_error", str(error.detail))
 
 
-UPLOAD = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-
-
 def _add_detection(api: FastAPI, service: Service) -> None:
     @api.post("/v1/detect", responses=ERRORS, openapi_extra=UPLOAD, tags=["model"])
     async def detect(
@@ -296,20 +281,21 @@ def _add_detection(api: FastAPI, service: Service) -> None:
         preview: bool = False,
     ) -> schemas.Detections:
         """Boxes of the objects in a PNG, JPEG or TIFF picture, as raw bytes or as a form's first file."""
-        service.model()
+        service.model("boxes")
         return await service.detect(await picture_bytes(request), min_score, preview)
 
     @api.post("/v1/classify", responses=ERRORS, openapi_extra=UPLOAD, tags=["model"])
-    async def classify() -> Response:
-        """The class of a picture; answered only where a classifier is served."""
-        fix = "Use /v1/detect."
-        raise Refusal(404, "no_classifier", "This service holds a detector, not a classifier.", fix)
+    async def classify(request: Request, preview: bool = False) -> schemas.Classification:
+        """The class of what a PNG, JPEG or TIFF picture shows, as raw bytes or as a form's first file."""
+        service.model("classes")
+        return await service.classify(await picture_bytes(request), preview)
 
     @api.get("/v1/model", responses=ERRORS, tags=["model"])
     async def model() -> schemas.ModelFacts:
         """Which model answers here."""
         held = service.model()
-        metrics = {name: held.card[name] for name in ("ap50", "cost_share", "metrics") if name in held.card}
+        figures = ("ap50", "accuracy", "cost_share", "metrics")
+        metrics = {name: held.card[name] for name in figures if name in held.card}
         return schemas.ModelFacts(
             name=held.name,
             model_version=held.version,
@@ -318,7 +304,8 @@ def _add_detection(api: FastAPI, service: Service) -> None:
             family=str(held.detector.spec.family),
             categories=list(held.categories),
             metrics=metrics,
-            calibrated=bool(len(held.knots)),
+            task=held.task,
+            calibrated=held.calibrated,
             loaded_at=held.loaded_at,
             replica=service.settings.replica,
         )
@@ -360,5 +347,5 @@ def _add_labelling(api: FastAPI, service: Service) -> None:
 
     @api.post("/predict", tags=["Label Studio"], responses=ERRORS)
     async def predict(request: schemas.PredictRequest) -> schemas.PredictAnswer:
-        """Boxes for a labelling page; pictures are found by image id, no address is followed."""
+        """Boxes or classes for a labelling page; pictures are found by image id, no address is followed."""
         return schemas.PredictAnswer(results=await service.predict(request))

@@ -1,4 +1,4 @@
-"""Label Studio's ML-backend protocol: which picture a task means, and boxes in Label Studio's form."""
+"""Label Studio's ML-backend protocol: which picture a task means, boxes and classes in its form."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import DataError, LabelError
+from emclean.stores.label_studio.choices import CLASSES, result
 from emclean.stores.label_studio.page import BOXES, PICTURE
 from emclean.types import Predictions
 
@@ -27,8 +28,15 @@ class Names:
 
 def names_of(label_config: str | None) -> Names:
     """The names in a labelling page's XML; without one, our own page's."""
-    if not label_config:
-        return Names()
+    return _names(label_config, "RectangleLabels", "boxes") if label_config else Names()
+
+
+def choice_names_of(label_config: str | None) -> Names:
+    """The same of a page of classes: its choice for the whole picture."""
+    return _names(label_config, "Choices", "classes") if label_config else Names(CLASSES)
+
+
+def _names(label_config: str, control_tag: str, made_for: str) -> Names:
     if "<!" in label_config.replace("<!--", ""):
         raise LabelError("label_config may not declare entities.", "label_config", "Send the page's own XML.")
     try:
@@ -37,12 +45,12 @@ def names_of(label_config: str | None) -> Names:
         raise LabelError(
             f"label_config is not XML ({error}).", "label_config", "Send the page's own XML."
         ) from error
-    control = root.find(".//RectangleLabels")
+    control = root.find(f".//{control_tag}")
     if control is None:
-        fix = "Use a labelling page made for boxes."
-        raise LabelError("label_config has no RectangleLabels.", "label_config", fix)
-    offered = frozenset(str(label.get("value")) for label in control.findall("Label"))
-    return Names(control.get("name", BOXES), control.get("toName", PICTURE), offered)
+        fix = f"Use a labelling page made for {made_for}."
+        raise LabelError(f"label_config has no {control_tag}.", "label_config", fix)
+    offered = frozenset(str(item.get("value")) for item in control if item.get("value") is not None)
+    return Names(control.get("name", ""), control.get("toName", PICTURE), offered)
 
 
 def find_picture(workspace: Path, data: dict[str, Any]) -> NDArray[np.uint8]:
@@ -72,6 +80,17 @@ def prediction(
         results.append(_rectangle(names, size, {**value, "rectanglelabels": [name]}, float(score)))
     score = float(found.scores.mean()) if len(found) else 0.0
     return {"model_version": version, "score": score, "result": results}
+
+
+def chosen(
+    found: NDArray[np.float64], categories: tuple[str, ...], names: Names, version: str
+) -> dict[str, Any]:
+    """One task's prediction: the likeliest class ``found [K]``, where the page offers it."""
+    best = int(np.argmax(found))
+    score, name = float(found[best]), categories[best]
+    offered = names.offered is None or name in names.offered
+    items = [{**result(name, names.control, names.picture), "score": score}] if offered else []
+    return {"model_version": version, "score": score, "result": items}
 
 
 def _rectangle(names: Names, size: tuple[int, int], value: dict[str, Any], score: float) -> dict[str, Any]:

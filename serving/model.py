@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import EmcleanError, ServingError
+from emclean.imaging.sheets import fitted
+from emclean.models.classifiers import answering
+from emclean.models.classifiers import engine as classifiers
 from emclean.models.knots import calibrate, knots_of
 from emclean.types import Predictions
 
@@ -48,7 +51,11 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in use. ``knots [K,2]`` map raw scores to probabilities; no knots leave scores as they are."""
+    """A model in use, a detector or (``task`` is ``classes``) a classifier.
+
+    ``knots [K,2]`` map a detector's raw scores to probabilities; no knots leave scores as they are. ``form``
+    says how a classifier answers.
+    """
 
     version: str
     detector: Any
@@ -57,6 +64,18 @@ class Loaded:
     knots: NDArray[np.float64]
     loaded_at: str
     sha256: str
+    task: str = "boxes"
+    form: answering.AnswerForm | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether scores or probabilities are calibrated."""
+        return bool(len(self.knots)) or (self.form is not None and self.form.temperature is not None)
+
+    @property
+    def colour(self) -> bool:
+        """Whether pictures are looked at in colour."""
+        return self.task == answering.TASK and int(self.detector.spec.channels) == 3
 
     @property
     def name(self) -> str | None:
@@ -84,8 +103,8 @@ def name_of(card: Mapping[str, Any]) -> str | None:
 class ModelHolder:
     """Holds one model and takes the next one without ever failing its owner.
 
-    ``load`` and ``predict`` are the engine's. A request reads :attr:`current` once and keeps that
-    model to its end, so that a swap never mixes two.
+    ``load`` and ``predict`` are the detectors' engine's; classifiers, by their card, have their own. A
+    request reads :attr:`current` once and keeps that model to its end, so that a swap never mixes two.
     """
 
     def __init__(self, load: Load, predict: Predict) -> None:
@@ -120,20 +139,44 @@ class ModelHolder:
         scores = calibrate(found.scores[order], model.knots)
         return Predictions(found.boxes[order], found.categories[order], scores)
 
+    def classify(self, model: Loaded, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Calibrated probabilities ``[K]`` of one picture ``[H,W]`` or ``[H,W,3]``, of any size."""
+        assert model.form is not None
+        pixels = fitted(picture, *model.form.sides)
+        return np.asarray(answering.answer(model.detector, pixels[None], model.form)[0])
+
     def _try(self, pinned: Pinned) -> Loaded:
+        if pinned.card.get("task") == answering.TASK:
+            return self._try_classifier(pinned)
         sha256 = _checked(pinned)
         detector = self._load(pinned.weights)
         n_categories = int(detector.spec.n_categories)
-        names = tuple(str(name) for name in pinned.card.get("categories", ()))
-        if len(names) != n_categories:
-            fix = "Register the model again with its category names."
-            raise ServingError(
-                f"{n_categories} categories, but the card names {len(names)}.", pinned.weights, fix
-            )
+        names = _categories(pinned, n_categories)
         knots = knots_of(pinned.card)
         model = Loaded(pinned.version, detector, pinned.card, names, knots, _now(), sha256)
         self.detect(model, np.full((SMOKE_SIDE, SMOKE_SIDE), 128, np.uint8))
         return model
+
+    def _try_classifier(self, pinned: Pinned) -> Loaded:
+        sha256, form = _checked(pinned), answering.AnswerForm.of(pinned.card)
+        model = classifiers.load(pinned.weights)
+        names, none = _categories(pinned, model.spec.n_classes), np.zeros((0, 2))
+        task = answering.TASK
+        made = Loaded(pinned.version, model, pinned.card, names, none, _now(), sha256, task, form)
+        shape = form.sides if model.spec.channels == 1 else (*form.sides, 3)
+        self.classify(made, np.full(shape, 128, np.uint8))
+        return made
+
+
+def _categories(pinned: Pinned, n_categories: int) -> tuple[str, ...]:
+    """The names in the card, one for each category of the model."""
+    names = tuple(str(name) for name in pinned.card.get("categories", ()))
+    if len(names) != n_categories:
+        fix = "Register the model again with its category names."
+        raise ServingError(
+            f"{n_categories} categories, but the card names {len(names)}.", pinned.weights, fix
+        )
+    return names
 
 
 def _checked(pinned: Pinned) -> str:

@@ -46,6 +46,20 @@ class Detections(Answer):
     preview: str | None = Field(None, description="A PNG data URI of the picture in 8 bits, when asked for.")
 
 
+class Classification(Answer):
+    """The answer of ``POST /v1/classify``."""
+
+    image: PictureFacts
+    category: str = Field(description="The likeliest class.")
+    probability: float = Field(ge=0, le=1)
+    probabilities: dict[str, float] = Field(description="Of every class; they sum to 1.")
+    model_version: str
+    label_revision: str | None = Field(description="Revision of the labels that the model was trained on.")
+    calibrated: bool = Field(description="Whether probabilities were calibrated on an expert's answers.")
+    seconds: float
+    preview: str | None = Field(None, description="A PNG data URI of the picture in 8 bits, when asked for.")
+
+
 class ModelFacts(Answer):
     """The answer of ``GET /v1/model``: which model this replica serves."""
 
@@ -53,6 +67,7 @@ class ModelFacts(Answer):
     model_version: str
     sha256: str = Field(description="SHA-256 of the file of weights, in hex digits.")
     label_revision: str | None
+    task: str = Field(description="``boxes``: use ``/v1/detect``; ``classes``: use ``/v1/classify``.")
     family: str
     categories: list[str]
     metrics: dict[str, Any]

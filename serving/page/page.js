@@ -2,6 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = ["#00b3a4", "#e8710a", "#a142f4", "#d93025", "#1a73e8", "#7cb342"];
 let answer = null;
+let task = "boxes";
 let picture = null;
 
 function headers() {
@@ -24,6 +25,8 @@ async function json(response) {
 async function showModel() {
   try {
     const m = await json(await fetch("v1/model", { headers: headers() }));
+    task = m.task;
+    $("least").hidden = task === "classes";
     const revision = m.label_revision === null ? "" : `, labels revision ${m.label_revision}`;
     $("model").textContent = `${m.name ?? "model"} version ${m.model_version}${revision}: ${m.categories.join(", ")}`;
   } catch (error) {
@@ -51,38 +54,57 @@ function draw() {
     pen.strokeStyle = pen.fillStyle = COLOURS[names.indexOf(d.category) % COLOURS.length];
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
     pen.fillText(d.score.toFixed(2), x1, y1 - 3);
-    const row = document.createElement("tr");
-    for (const value of [d.category, d.score.toFixed(3), ...d.box.map((v) => v.toFixed(1))]) {
-      row.appendChild(document.createElement("td")).textContent = value;
-    }
-    rows.appendChild(row);
+    cells(rows, [d.category, d.score.toFixed(3), ...d.box.map((v) => v.toFixed(1))]);
   }
   $("table").tBodies[0].replaceChildren(rows);
   $("stage").hidden = $("table").hidden = false;
+  $("classes").hidden = true;
   const { width, height, bit_depth: depth } = answer.image;
   say(`${shown.length} of ${answer.detections.length} boxes; ${width} x ${height} pixels, ${depth} bits, ` +
       `${answer.seconds.toFixed(2)} s`);
 }
 
+function cells(table, values) {
+  const row = document.createElement("tr");
+  for (const value of values) row.appendChild(document.createElement("td")).textContent = value;
+  table.appendChild(row);
+}
+
+function drawClass() {
+  const canvas = $("canvas");
+  canvas.width = picture.width;
+  canvas.height = picture.height;
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  const rows = document.createDocumentFragment();
+  const sorted = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
+  for (const [name, p] of sorted) cells(rows, [name, p.toFixed(3)]);
+  $("classes").tBodies[0].replaceChildren(rows);
+  $("stage").hidden = $("classes").hidden = false;
+  $("table").hidden = true;
+  say(`${answer.category}: probability ${answer.probability.toFixed(3)}` +
+      `${answer.calibrated ? "" : " (not calibrated)"}, ${answer.seconds.toFixed(2)} s`);
+}
+
 async function search(file) {
   say(`searching ${file.name} …`);
   try {
+    await showModel();
     const form = new FormData();
     form.append("image", file);
-    const target = "v1/detect?preview=true&min_score=0.02";
+    const target = task === "classes" ? "v1/classify?preview=true" : "v1/detect?preview=true&min_score=0.02";
     answer = await json(await fetch(target, { method: "POST", body: form, headers: headers() }));
     picture = new Image();
     picture.src = answer.preview;
     await picture.decode();
-    draw();
-    showModel();
+    if (task === "classes") drawClass();
+    else draw();
   } catch (error) {
     say(error.message, true);
   }
 }
 
 $("file").addEventListener("change", (event) => event.target.files[0] && search(event.target.files[0]));
-$("score").addEventListener("input", draw);
+$("score").addEventListener("input", () => task === "boxes" && draw());
 $("token").addEventListener("change", showModel);
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 for (const name of ["dragover", "dragleave", "drop"]) {

@@ -1,5 +1,7 @@
 """The registered model's code (MLflow's models-from-code): weights are safetensors, nothing is unpickled.
 
+The card says whether they are a detector's or (``task: classes``) a classifier's.
+
 MLflow copies this file beside the weights and runs it when the model is loaded. ``predict`` takes one
 picture or a list of them, each a grey or colour array or the path of a file.
 """
@@ -15,28 +17,59 @@ from mlflow.models import set_model
 
 
 class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """A detector as MLflow serves it."""
+    """A detector or classifier as MLflow serves it."""
 
     _skip_type_hint_validation = True  # MLflow would else check pictures as the columns of a table
 
     def load_context(self, context: Any) -> None:
         """Load the weights and the card."""
         # by name: this file runs inside a model, which carries these parts of the package
-        self._engine = import_module("emclean.models.engine")
+        self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
         self._readers = import_module("emclean.imaging.readers")
+        self._classifies = self._card.get("task") == "classes"
+        if self._classifies:
+            self._answering = import_module("emclean.models.classifiers.answering")
+            self._sheets = import_module("emclean.imaging.sheets")
+            self._model = import_module("emclean.models.classifiers.engine").load(
+                context.artifacts["weights"]
+            )
+            self._form = self._answering.AnswerForm.of(self._card)
+            return
+        self._engine = import_module("emclean.models.engine")
         self._knots = import_module("emclean.models.knots")
         self._detector = self._engine.load(context.artifacts["weights"])
-        self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
         self._line = self._knots.knots_of(self._card)
 
     # no type hints: MLflow would read them as the signature of a table
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``, best first.
 
-        They are those of the served model: a score is a probability where the card holds a calibration.
+        They are those of the served model: a score is a probability where the card holds a calibration. Of a
+        classifier: ``category`` and ``probabilities`` by class.
         """
+        if self._classifies:
+            return [self._named(picture) for picture in _several(model_input)]
         pictures = [self._grey(picture) for picture in _several(model_input)]
         return [self._answer(found) for found in self._engine.predict(self._detector, pictures)]
+
+    def _named(self, picture: Any) -> dict[str, Any]:
+        pixels = self._sheets.fitted(self._seen(picture), *self._form.sides)
+        found = self._answering.answer(self._model, pixels[None], self._form)[0]
+        names = self._card["categories"]
+        probabilities = dict(zip(names, found.tolist(), strict=True))
+        return {"category": names[int(np.argmax(found))], "probabilities": probabilities}
+
+    def _seen(self, picture: Any) -> Any:
+        """Colours ``[H,W,3]`` where the model looks at them, else grey ``[H,W]``."""
+        if self._model.spec.channels == 1:
+            return self._grey(picture)
+        if isinstance(picture, str | Path):
+            return self._sheets.read8(self._readers.read_bytes(str(picture)), str(picture), True)
+        pixels = np.asarray(picture)
+        flat = pixels.ndim == 2
+        return (
+            np.repeat(self._grey(pixels)[..., None], 3, axis=2) if flat else pixels[..., :3].astype(np.uint8)
+        )
 
     def _grey(self, picture: Any) -> Any:
         if isinstance(picture, str | Path):
