@@ -83,13 +83,13 @@ def emps(folder: Path, part: str) -> Iterator[Pair]:
 
 
 def found_in(pixels: NDArray[np.uint8], settings: Settings, maps_of: MapsOf | None) -> list[Instance]:
-    """The objects of a whole picture; without those that threshold and watershed take for debris."""
+    """The objects of a whole picture that are not debris."""
     source = InMemory(pixels)
     levels = measure(source, settings, maps_of)
     window = plan(source.shape, max(source.shape), levels.margin)[0]
     grey = stretched(pixels, levels, settings.bright)
     found = segment(grey, levels, settings, window, source.shape, maps_of)
-    return [one for one in found if maps_of or one.reason != "debris"]
+    return [one for one in found if one.reason != "debris"]
 
 
 def row(

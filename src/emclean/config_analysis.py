@@ -41,15 +41,18 @@ class AnalysisData(Section):
 class Segmentation(Section):
     """How particles are found.
 
-    ``method``: ``otsu`` (brighter than the ground) or ``laplacian`` (brighter than its surroundings, for
-    uneven ground); ``dark`` particles on bright ground. ``length_nm`` is a particle's usual length, null to
-    measure it; ``pixel_size_nm`` is for files that do not tell theirs. ``debris`` and ``cluster`` are the
+    ``method``: ``otsu`` (brighter than the ground), ``laplacian`` (brighter than its surroundings, for
+    uneven ground) or ``unet`` (a network, whose ``weights`` are given, or which is trained on simulated
+    micrographs for ``steps``); ``dark`` particles on bright ground. ``length_nm`` is a particle's usual
+    length, null to measure it; ``pixel_size_nm`` is for files that do not tell theirs. ``debris`` and ``cluster`` are the
     areas, in units of the usual one, below and above which an object is set aside; ``solidity`` the least
     share of its convex hull that it fills; ``neck`` how wide, in units of the thinner part, the neck between
     two parts of one particle is at least. ``window`` is the side in px of what is worked on at a time.
     """
 
-    method: Literal["otsu", "laplacian"] = "otsu"
+    method: Literal["otsu", "laplacian", "unet"] = "otsu"
+    weights: str | None = None
+    steps: int = Field(200, ge=1)
     dark: bool = False
     smooth: float = Field(1.5, gt=0, le=20)
     length_nm: float | None = Field(None, gt=0)
@@ -112,6 +115,7 @@ ANALYSIS_PATHS = (
     "data.samples",
     "data.particles",
     "data.labels",
+    "segmentation.weights",
     "classifier.weights",
     "classifier.usable_weights",
 )
@@ -129,6 +133,10 @@ def analysis_faults(config: AnalyzeMicrographs) -> list[str]:
         (
             classifier.confusion and not classifier.weights,
             "classifier.confusion: only with classifier.weights; what is trained here is tested here",
+        ),
+        (
+            config.segmentation.weights and config.segmentation.method != "unet",
+            "segmentation.weights: only with segmentation.method=unet",
         ),
         (not data.simulate.lefts, "data.simulate.lefts: empty; give at least one share"),
     )

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -120,3 +121,27 @@ def test_an_analysis_whose_driver_is_killed_goes_on_and_repeats_no_window(
     after = finished(tmp_path)
     assert {name: after[name] for name in before} == before
     assert found["counts"] == run(tmp_path / "anew", monkeypatch, *settings, "compute=inline")["counts"]
+
+
+def test_a_segmenter_trained_under_ray_train_is_the_one_that_one_process_trains(cluster, tmp_path):
+    from emclean.distributed import train
+    from emclean.models.segmenters import engine as segmenters
+    from emclean.models.segmenters import training
+    from emclean.models.segmenters.spec import SegmenterSpec, SegmentJob, SegmentSchedule
+
+    pixels, ids = simulate.scene(1, (160, 160), simulate.Recipe(zoom=0.3)).whole()
+    paths = [str(tmp_path / name) for name in ("p.npy", "i.npy")]
+    np.save(paths[0], pixels)
+    np.save(paths[1], ids)
+    schedule = SegmentSchedule(max_steps=4, batch=2, crop=32, eval_every=2)
+    jobs = [
+        SegmentJob((paths[0],), (paths[1],), str(tmp_path / out), SegmenterSpec(8, 1), schedule)
+        for out in ("ray", "here")
+    ]
+    over_ray = train.fit_segmenter(jobs[0], storage=tmp_path / "storage")
+    here = training.fit(jobs[1])
+    assert np.allclose(over_ray.history, here.history, rtol=1e-4)
+    for a, b in zip(*(segmenters.load(one.weights).parameters() for one in (over_ray, here)), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    again = train.fit_segmenter(jobs[0], storage=tmp_path / "storage")
+    assert again.history == over_ray.history

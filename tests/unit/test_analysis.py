@@ -16,12 +16,16 @@ from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.imaging.segmentation import Levels, Settings
 from emclean.loop.analysis import gathering, judges, opening, particles, results, running
+from emclean.loop.analysis import segmenters as network_of
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
 from emclean.loop.analysis.work import shown
 from emclean.loop.console import Console
 from emclean.models.classifiers import engine
 from emclean.models.classifiers.nets import build
 from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
+from emclean.models.segmenters import engine as segmenters
+from emclean.models.segmenters.spec import SegmenterSpec
+from emclean.models.segmenters.unet import UNet
 from emclean.stores.fakes import InMemoryTracker
 
 LEVELS = Levels(0.0, 255.0, 60.0, 40.0, 900.0)
@@ -281,3 +285,30 @@ def test_the_users_particles_are_read_with_their_labels(tmp_path):
         rows = list(csv.DictReader(file))
     counts = [sum(row["label"] == name for row in rows) for name in particles.NAMES]
     assert np.bincount(made.labels, minlength=3).tolist() == counts
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_network_may_find_the_particles_and_may_find_none(analyse, tmp_path):
+    network = UNet(SegmenterSpec(width=8, levels=1))
+    nothing = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    file = tmp_path / "unet.safetensors"
+    segmenters.save(file, network.spec, nothing)
+    found = analyse("segmentation.method=unet", f"segmentation.weights={file}")
+    assert found["windows"] == {"all": 4, "done_now": 4}
+    assert found["counts"]["particles"] == found["counts"]["border"] == 0
+    assert {row["naive"] for row in found["samples"]} == {None}
+    assert pq.read_table(analyse.folder / "particles.parquet").num_rows == 0
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_network_is_trained_once_where_none_is_given(analyse, monkeypatch):
+    monkeypatch.setattr(network_of, "FIELD", 192)
+    monkeypatch.setattr(network_of, "SCENES", 1)
+    settings = ("segmentation.method=unet", "segmentation.steps=1")
+    analyse(*settings)
+    weights = list((analyse.folder.parents[1] / "analyses" / "segmenters").glob("*/weights.safetensors"))
+    assert len(weights) == 1
+    before = weights[0].stat().st_mtime_ns
+    again = analyse(*settings)
+    assert again["windows"]["done_now"] == 0
+    assert weights[0].stat().st_mtime_ns == before

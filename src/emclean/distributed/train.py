@@ -25,10 +25,14 @@ from emclean.distributed.session import environment
 from emclean.errors import ComputeError, EmcleanError
 from emclean.models import engine
 from emclean.models.hooks import Progress, Save
+from emclean.models.segmenters import training as segmenting
+from emclean.models.segmenters.spec import SegmentJob, SegmentResult
 from emclean.models.spec import FitJob, FitResult
 
 T = TypeVar("T")
 Watch = Callable[[float, float], None]
+Job = FitJob | SegmentJob
+Result = FitResult | SegmentResult
 
 CHECKPOINT_EVERY = 100
 """Steps between two checkpoints, at least; they are made where the engine reports."""
@@ -87,9 +91,39 @@ def fit_all(
     return [futures[job.digest(), job.out].result() for job in jobs]
 
 
-def _follow(jobs: Sequence[FitJob], futures: Sequence[Future[FitResult]], progress: Watch) -> None:
+def fit_segmenter(
+    job: SegmentJob,
+    resources: Resources | None = None,
+    *,
+    storage: str | Path,
+    progress: Watch = lambda done, total: None,
+) -> SegmentResult:
+    """Train a segmenter, as :func:`fit_all` does detectors."""
+    import ray
+
+    resources = resources or Resources()
+    offered = ray.cluster_resources()
+    resources.side_by_side(offered.get("CPU", 0), offered.get("GPU", 0))
+    with (
+        environment({k: v for k, v in _TIMEOUTS.items() if k not in os.environ}),
+        ThreadPoolExecutor(1, "fit") as pool,
+    ):
+        future = pool.submit(_Run(job, job.digest(), resources, Path(storage)).result)
+        _follow([job], [future], progress)
+        result = future.result()
+    if not isinstance(result, SegmentResult):
+        raise TypeError(f"expected a segmenter's result, got {type(result).__name__}")
+    return result
+
+
+def _trainer(job: Job) -> Any:
+    """The module that trains such a job: its ``fit`` and ``finished``."""
+    return segmenting if isinstance(job, SegmentJob) else engine
+
+
+def _follow(jobs: Sequence[Job], futures: Sequence[Future[Any]], progress: Watch) -> None:
     total = sum(job.schedule.max_steps for job in jobs)
-    pending: set[Future[FitResult]] = set(futures)
+    pending: set[Future[Any]] = set(futures)
     while pending:
         pending = wait(pending, timeout=1.0).not_done
         steps = [
@@ -99,7 +133,7 @@ def _follow(jobs: Sequence[FitJob], futures: Sequence[Future[FitResult]], progre
         progress(sum(steps), total)
 
 
-def steps_done(job: FitJob) -> int:
+def steps_done(job: Job) -> int:
     """The steps that a running job last noted in its folder."""
     try:
         return int(json.loads((Path(job.out) / _PROGRESS).read_text())["step"])
@@ -111,7 +145,7 @@ def steps_done(job: FitJob) -> int:
 class _Run:
     """One job under one trainer."""
 
-    job: FitJob
+    job: Job
     digest: str
     resources: Resources
     storage: Path
@@ -125,9 +159,9 @@ class _Run:
     def folder(self) -> Path:
         return self.storage / self.name
 
-    def result(self) -> FitResult:
+    def result(self) -> Any:
         """The job's result, from its folder or from training."""
-        known = engine.finished(self.job.out, self.digest)
+        known = _trainer(self.job).finished(self.job.out, self.digest)
         if known is not None:
             return known
         if not sound(self.folder):
@@ -143,7 +177,7 @@ class _Run:
         shutil.rmtree(self.folder, ignore_errors=True)  # its result is kept, its checkpoints are of no use
         return result
 
-    def _train(self) -> FitResult:
+    def _train(self) -> Result:
         import ray.train
         from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -165,10 +199,10 @@ class _Run:
             ),
         )
         try:
-            outcome: FitResult | None = trainer.fit().return_value
+            outcome: Result | None = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
             raise own_error(error, self.name) from error
-        outcome = outcome or engine.finished(self.job.out, self.digest)
+        outcome = outcome or _trainer(self.job).finished(self.job.out, self.digest)
         if outcome is None:
             fix = "Check that every node sees the workspace at the same path."
             raise ComputeError("training ended without leaving a result.", self.job.out, fix)
@@ -222,16 +256,17 @@ def _causes(error: BaseException | None, depth: int = 6) -> list[BaseException]:
     ]
 
 
-def _work(config: Mapping[str, Any]) -> FitResult:
+def _work(config: Mapping[str, Any]) -> Result:
     """What every worker runs."""
     import ray.train
 
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # one core a worker is what was asked for
     context = ray.train.get_context()
-    job: FitJob = config["job"]
+    job: Job = config["job"]
     hooks = RayHooks(job.out, context.get_world_rank(), context.get_world_size())
-    return engine.fit(job, hooks)
+    trained: Result = _trainer(job).fit(job, hooks)
+    return trained
 
 
 class RayHooks:

@@ -11,11 +11,18 @@ from skimage.segmentation import watershed
 
 from emclean.types import Bools, Ints
 
+LEAST_MARKER = 12
+"""Px below which the middle of a particle is noise."""
+
 
 def mapped(foreground: NDArray[np.float32], depth: NDArray[np.float32]) -> Ints:
-    """Labels ``[H,W]`` by watershed of the depth, each from a connected part that is at least half deep."""
+    """Labels ``[H,W]`` by watershed of the depth, each from a connected part that is at least half deep.
+
+    What is linked to no such part is left out.
+    """
     inside = foreground > 0.5
     markers, _ = ndimage.label((depth > 0.5) & inside)
+    markers[np.bincount(markers.ravel())[markers] < LEAST_MARKER] = 0
     return np.asarray(watershed(-depth, markers, mask=inside), dtype=np.int64)
 
 

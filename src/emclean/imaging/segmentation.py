@@ -249,7 +249,8 @@ def segment(
     Returned are those whose centre lies in the core, or so close to it that another window may think so.
     ``maps_of`` is a network that finds particles in place of threshold and watershed.
     """
-    masks = _by_threshold(pixels, levels, settings) if maps_of is None else _by_maps(*maps_of(pixels))
+    labels = _labels(pixels, levels, settings, maps_of)
+    masks = (placed for one in _objects(labels) for placed in _parted(*one, levels, settings))
     found: list[Instance] = []
     for mask, (y, x) in masks:
         if mask.sum() < LEAST_AREA:
@@ -263,17 +264,13 @@ def segment(
     return found
 
 
-def _by_threshold(pixels: NDArray[np.uint8], levels: Levels, settings: Settings) -> Iterator[Placed]:
-    """Particles as masks, each with its first row and column: connected objects, parted where they touch."""
-    labels = _foreground(_response(pixels, levels, settings), levels)
-    for mask, corner in _objects(labels):
-        if mask.sum() >= LEAST_AREA:
-            yield from _parted(mask, corner, levels, settings)
-
-
-def _by_maps(foreground: Plane, depth: Plane) -> Iterator[Placed]:
-    """Particles as masks, from the probability of lying in one and the depth there: each valley parts two."""
-    return _objects(mapped(foreground, depth))
+def _labels(
+    pixels: NDArray[np.uint8], levels: Levels, settings: Settings, maps_of: MapsOf | None
+) -> NDArray[Any]:
+    """Objects ``[H,W]``, numbered from 1: what a network finds, or what lies above the threshold."""
+    if maps_of is None:
+        return _foreground(_response(pixels, levels, settings), levels)
+    return mapped(*maps_of(pixels))
 
 
 def _objects(labels: NDArray[Any]) -> Iterator[Placed]:
@@ -286,7 +283,8 @@ def _objects(labels: NDArray[Any]) -> Iterator[Placed]:
 
 def _parted(mask: Bools, corner: tuple[int, int], levels: Levels, settings: Settings) -> list[Placed]:
     """The particles of one connected object, each as a mask with its first row and column."""
-    if mask.sum() < 1.15 * levels.area and solidity_of(mask) > 0.9:
+    area = int(mask.sum())
+    if area < LEAST_AREA or (area < 1.15 * levels.area and solidity_of(mask) > 0.9):
         return [(mask, corner)]
     labels = split(mask, settings.neck, levels.length)
     parts = []

@@ -27,6 +27,9 @@ from emclean.loop.console import Console
 from emclean.loop.ingest import PictureFile, listing
 from emclean.loop.states import write_atomically
 from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
+from emclean.models.hooks import LocalHooks
+from emclean.models.segmenters import training
+from emclean.models.segmenters.spec import SegmentJob, SegmentResult
 from emclean.seams import Tracker
 from emclean.stores.formats import classes as class_files
 from emclean.stores.formats.classes import Columns
@@ -42,6 +45,7 @@ BLOCK = 1 << 22
 
 Work = Callable[[str], str]
 Ended = Callable[[str], None]
+Watch = Callable[[float, float], None]
 
 
 class Runner(Protocol):
@@ -49,6 +53,9 @@ class Runner(Protocol):
 
     def run(self, work: Work, pieces: Sequence[str], ended: Ended) -> None:
         """Do every piece; ``ended`` gets what each returned, in any order."""
+
+    def fit(self, job: SegmentJob, watch: Watch) -> SegmentResult:
+        """Train a segmenter; ``watch`` gets the steps done and to do."""
 
 
 class InlineRunner:
@@ -59,18 +66,30 @@ class InlineRunner:
         for piece in pieces:
             ended(work(piece))
 
+    def fit(self, job: SegmentJob, watch: Watch) -> SegmentResult:
+        """Train in this process."""
+        hooks = LocalHooks(job.out, watch=lambda at: watch(at.step, at.total))
+        return training.fit(job, hooks)
+
 
 @dataclass(frozen=True)
 class RayRunner:
     """Pieces streamed by Ray Data over the cluster's cores."""
 
     at_once: int | None
+    storage: Path
 
     def run(self, work: Work, pieces: Sequence[str], ended: Ended) -> None:
         """Do the pieces wherever there is a free core."""
         from emclean.distributed import stream
 
         stream.run_all(work, pieces, ended, at_once=self.at_once)
+
+    def fit(self, job: SegmentJob, watch: Watch) -> SegmentResult:
+        """Train under Ray Train."""
+        from emclean.distributed import train
+
+        return train.fit_segmenter(job, storage=self.storage, progress=watch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +165,14 @@ def runner_of(
     address = os.environ.get("RAY_ADDRESS") or ray
     with session.connect(address, home=workspace / ".emclean") as joined:
         console.say(f"Ray with {joined.cpus} cores at {joined.address}")
-        yield RayRunner(config.concurrent)
+        yield RayRunner(config.concurrent, workspace / "analyses" / "ray")
 
 
 def settings_of(config: AnalyzeMicrographs) -> Settings:
     """How particles are found; their usual length in px is known only with a picture's pixel size."""
     given = config.segmentation
     return Settings(
-        given.method,
+        "laplacian" if given.method == "laplacian" else "otsu",
         not given.dark,
         given.smooth,
         None,

@@ -16,6 +16,7 @@ from emclean.loop.analysis.gathering import gather
 from emclean.loop.analysis.judges import Judges, judges
 from emclean.loop.analysis.opening import Analysis, settings_of, wanted_of
 from emclean.loop.analysis.pieces import RECIPE, Measured, Micrograph, Piece, pieces_of
+from emclean.loop.analysis.segmenters import digest_of, segmenter
 from emclean.loop.analysis.work import Measuring, Search
 from emclean.loop.console import Console
 from emclean.loop.states import locked
@@ -59,9 +60,10 @@ def run(analysis: Analysis) -> Outcome:
     """Run the analysis to its end; a window that is on file is not worked through again."""
     with locked(analysis.folder), results.followed(analysis) as run_id:
         found = _judges(analysis)
-        measured, aside = measure(analysis)
-        plan = planned(analysis, measured, found)
-        spent, faults = search(analysis, plan, found)
+        network = segmenter(analysis)
+        measured, aside = measure(analysis, network)
+        plan = planned(analysis, measured, found, network)
+        spent, faults = search(analysis, plan, found, network)
         names = {picture.image_id: picture.name for picture in analysis.pictures}
         aside += [SetAside("image", names[image], reason) for image, reason in faults.items()]
         usable = [entry for entry in plan if entry[0].image_id not in faults]
@@ -92,14 +94,18 @@ def windows_home(analysis: Analysis) -> Path:
     return analysis.home / "windows"
 
 
-def measure(analysis: Analysis) -> tuple[list[tuple[Micrograph, Measured]], list[SetAside]]:
+def measure(
+    analysis: Analysis, network: str | None
+) -> tuple[list[tuple[Micrograph, Measured]], list[SetAside]]:
     """The levels of every picture, in order, and the pictures that cannot be read."""
     keys = analysis.settings.segmentation
     home = analysis.home / "levels"
-    work = Measuring(settings_of(analysis.settings), keys.length_nm, keys.pixel_size_nm, str(home))
+    settings = settings_of(analysis.settings)
+    work = Measuring(settings, keys.length_nm, keys.pixel_size_nm, str(home), network)
+    given = [asdict(settings), keys.length_nm, keys.pixel_size_nm, digest_of(network), RECIPE]
     known, pieces = {}, []
     for picture in analysis.pictures:
-        key = _digest([picture.image_id, asdict(work.settings), keys.length_nm, keys.pixel_size_nm, RECIPE])
+        key = _digest([picture.image_id, *given])
         known[picture.image_id] = key
         if not (home / f"{key}.json").exists():
             pieces.append(json.dumps({"key": key, "uri": picture.uri}))
@@ -140,10 +146,16 @@ def _digest(facts: Sequence[Any]) -> str:
 Plan = list[tuple[Micrograph, Measured, list[Piece]]]
 
 
-def planned(analysis: Analysis, measured: Sequence[tuple[Micrograph, Measured]], found: Judges) -> Plan:
+def planned(
+    analysis: Analysis,
+    measured: Sequence[tuple[Micrograph, Measured]],
+    found: Judges,
+    network: str | None,
+) -> Plan:
     """The windows of every picture."""
     given: Mapping[str, Any] = {
         "segmentation": asdict(settings_of(analysis.settings)),
+        "segmenter": digest_of(network),
         "judges": found.digest(),
         "usable_from": analysis.settings.classifier.usable_from,
         "pose": [pose.SIDE, pose.FILL],
@@ -152,7 +164,9 @@ def planned(analysis: Analysis, measured: Sequence[tuple[Micrograph, Measured]],
     return [(picture, levels, pieces_of(picture, levels, core, given)) for picture, levels in measured]
 
 
-def search(analysis: Analysis, plan: Plan, found: Judges) -> tuple[results.Spent, dict[str, str]]:
+def search(
+    analysis: Analysis, plan: Plan, found: Judges, network: str | None
+) -> tuple[results.Spent, dict[str, str]]:
     """Work through the windows that are not on file; what it took, and the faults by picture."""
     home = windows_home(analysis)
     every = [piece for _, _, pieces in plan for piece in pieces]
@@ -166,6 +180,7 @@ def search(analysis: Analysis, plan: Plan, found: Judges) -> tuple[results.Spent
         found.usable,
         analysis.settings.classifier.usable_from,
         str(home),
+        network,
     )
     analysis.runner.run(work, [piece.text() for piece in missing], progress)
     seconds = time.monotonic() - progress.since

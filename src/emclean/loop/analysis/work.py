@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from emclean.imaging.segmentation import Instance, Settings
 from emclean.loop.analysis.pieces import Piece
 from emclean.loop.states import write_atomically
 from emclean.models.classifiers import engine
+from emclean.models.segmenters import engine as segmenters
+from emclean.models.segmenters.unet import UNet
 from emclean.types import Bools, Floats
 
 SHOWN = 3
@@ -44,13 +46,15 @@ SCHEMA = pa.schema(
 class Measuring:
     """Measures pictures; what came out goes to ``home`` under the picture's and the settings' digest.
 
-    ``length_nm`` is a particle's usual length, ``nm`` the side of a pixel where a file does not tell it.
+    ``length_nm`` is a particle's usual length, ``nm`` the side of a pixel where a file does not tell it;
+    ``segmenter`` is a U-Net's file of weights, None where a threshold finds particles.
     """
 
     settings: Settings
     length_nm: float | None
     nm: float | None
     home: str
+    segmenter: str | None = None
 
     def __call__(self, text: str) -> str:
         """Measure the picture at ``uri``, to be kept as ``key``."""
@@ -66,7 +70,8 @@ class Measuring:
     def _measured(self, uri: str) -> dict[str, Any]:
         with windows.opened(uri) as source:
             nm = source.pixel_size_nm or self.nm
-            levels = segmentation.measure(source, scaled(self.settings, self.length_nm, nm))
+            known = scaled(self.settings, self.length_nm, nm)
+            levels = segmentation.measure(source, known, maps_of(self.segmenter))
             return {"shape": source.shape, "nm": nm, "levels": asdict(levels)}
 
 
@@ -80,7 +85,8 @@ def scaled(settings: Settings, length_nm: float | None, nm: float | None) -> Set
 class Search:
     """Finds and classifies the particles of windows; a window's file goes to ``home`` under its key.
 
-    ``hand`` and ``usable`` are files of weights (left is class 0; usable is class 1; None: all are usable).
+    ``hand`` and ``usable`` are files of weights (left is class 0; usable is class 1; None: all are usable),
+    ``segmenter`` that of a U-Net, None where a threshold finds particles.
     """
 
     settings: Settings
@@ -88,6 +94,7 @@ class Search:
     usable: str | None
     usable_from: float
     home: str
+    segmenter: str | None = None
 
     def __call__(self, text: str) -> str:
         """Work through a window; a fault of its picture becomes an outcome that says so, and is not kept."""
@@ -105,7 +112,8 @@ class Search:
             grey = segmentation.stretched(
                 source.read(*piece.window.outer), piece.levels, self.settings.bright
             )
-        found = segmentation.segment(grey, piece.levels, self.settings, piece.window, piece.shape)
+        maps = maps_of(self.segmenter)
+        found = segmentation.segment(grey, piece.levels, self.settings, piece.window, piece.shape, maps)
         whole = np.array([not one.reason for one in found], np.bool_)
         cutouts = [_cutout(grey, one, piece) for one in found if not one.reason]
         p_usable, p_left = np.full((2, len(found)), np.nan)
@@ -184,6 +192,19 @@ def usable_probability(weights: str | None, cutouts: NDArray[np.uint8]) -> Float
     mirrored = np.ascontiguousarray(cutouts[:, :, ::-1])
     one, other = (engine.predict(_model(weights), some)[:, 1] for some in (cutouts, mirrored))
     return np.asarray((one + other) / 2)
+
+
+def maps_of(weights: str | None) -> segmentation.MapsOf | None:
+    """What finds particles in grey pixels in place of a threshold, if anything."""
+    if weights is None:
+        return None
+    return partial(segmenters.predict, _segmenter(weights, os.stat(weights).st_mtime_ns))
+
+
+@lru_cache(maxsize=2)
+def _segmenter(weights: str, changed: int) -> UNet:
+    """The U-Net, kept by the worker for its next window."""
+    return segmenters.load(weights)
 
 
 def _model(weights: str) -> engine.Ensemble:

@@ -24,6 +24,9 @@ from emclean.models.segmenters import engine
 from emclean.models.segmenters.spec import SegmentJob, SegmentResult
 from emclean.models.segmenters.unet import UNet
 
+DEEP = 8.0
+"""Px from the outline from which on a px lies fully in the middle: what is deeper is alike to the network."""
+
 _WEIGHTS, _RESULT = "weights.safetensors", "result.json"
 
 
@@ -57,7 +60,10 @@ def finished(out: str | Path, digest: str) -> SegmentResult | None:
 
 
 def depth_of(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """How deep each px lies in its particle: 0 at the outline to 255 where that particle is thickest."""
+    """How deep each px lies in its particle: 0 at the outline to 255 from :data:`DEEP` px on.
+
+    Of a particle that is thinner 255 is where it is thickest, so that every particle has a middle.
+    """
     inner = ids > 0
     for axis in (0, 1):
         apart = np.diff(ids.astype(np.int64), axis=axis) != 0
@@ -70,7 +76,8 @@ def depth_of(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
     if not n:
         return np.zeros(ids.shape, np.uint8)
     deepest = np.concatenate([[1.0], ndimage.maximum(distance, ids, np.arange(1, n + 1))])
-    return np.asarray(255 * distance / np.maximum(deepest, 1.0)[ids], dtype=np.uint8)
+    full = np.clip(deepest, 1.0, DEEP)[ids]
+    return np.asarray(255 * np.minimum(distance / full, 1.0), dtype=np.uint8)
 
 
 class _Batches:

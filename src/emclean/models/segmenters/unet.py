@@ -1,7 +1,8 @@
 """The network: a U-Net (Ronneberger et al. 2015) at half resolution, with two maps as its answer.
 
 The first map is the logit of lying in a particle, the second that of the depth within it: 0 at its outline, 1
-where it is thickest, so that touching particles have a valley between them (as in Naylor et al. 2019).
+some px further in, so that touching particles have a valley between them (a distance map, as in Naylor et al.
+2019, here cut off where a small network cannot see the outline any more).
 """
 
 from itertools import pairwise
