@@ -44,10 +44,11 @@ class Segmentation(Section):
     ``method``: ``otsu`` (brighter than the ground), ``laplacian`` (brighter than its surroundings, for
     uneven ground) or ``unet`` (a network, whose ``weights`` are given, or which is trained on simulated
     micrographs for ``steps``); ``dark`` particles on bright ground. ``length_nm`` is a particle's usual
-    length, null to measure it; ``pixel_size_nm`` is for files that do not tell theirs. ``debris`` and ``cluster`` are the
-    areas, in units of the usual one, below and above which an object is set aside; ``solidity`` the least
-    share of its convex hull that it fills; ``neck`` how wide, in units of the thinner part, the neck between
-    two parts of one particle is at least. ``window`` is the side in px of what is worked on at a time.
+    length, null to measure it; ``pixel_size_nm`` is for files that do not tell theirs. ``debris`` and
+    ``cluster`` are the areas, in units of the usual one, below and above which an object is set aside;
+    ``solidity`` the least share of its convex hull that it fills; ``neck`` how wide, in units of the thinner
+    part, the neck between two parts of one particle is at least. ``window`` is the side in px of what is
+    worked on at a time.
     """
 
     method: Literal["otsu", "laplacian", "unet"] = "otsu"
