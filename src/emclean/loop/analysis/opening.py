@@ -22,6 +22,7 @@ from emclean.loop.analysis import particles
 from emclean.loop.analysis.judges import Wanted, check
 from emclean.loop.analysis.particles import NAMES, UNUSABLE, Particles
 from emclean.loop.analysis.pieces import Micrograph
+from emclean.loop.analysis.work import maps_of
 from emclean.loop.classes import sets
 from emclean.loop.console import Console
 from emclean.loop.ingest import PictureFile, listing
@@ -94,13 +95,17 @@ class RayRunner:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """An analysis ready to run; ``truth`` is the left share of each sample and picture, where simulated."""
+    """An analysis ready to run; ``truth`` is the left share of each sample and picture, where simulated.
+
+    ``clean`` gives the particles with clean labels; simulated ones are found by the U-Net of this file of
+    weights, None for a threshold.
+    """
 
     settings: AnalyzeMicrographs
     workspace: Path
     pictures: tuple[Micrograph, ...]
     set_aside: tuple[SetAside, ...]
-    clean: Callable[[], Particles | None]
+    clean: Callable[[str | None], Particles | None]
     truth: Mapping[str, float]
     runner: Runner
     tracker: Tracker
@@ -143,7 +148,7 @@ def opened(config: AnalyzeMicrographs, console: Console) -> Iterator[Analysis]:
             workspace,
             pictures,
             aside,
-            lambda: _clean(config, workspace / "analyses", console),
+            lambda network: _clean(config, network, workspace / "analyses", console),
             truth,
             runner,
             MlflowTracker(mlflow, EXPERIMENT),
@@ -293,7 +298,7 @@ def _digest(uri: str) -> tuple[str, str]:
     return sha.hexdigest()[:16], ""
 
 
-def _clean(config: AnalyzeMicrographs, home: Path, console: Console) -> Particles | None:
+def _clean(config: AnalyzeMicrographs, network: str | None, home: Path, console: Console) -> Particles | None:
     """Particles with clean labels: the user's; or simulated ones, where needed or where they fit."""
     data = config.data
     if data.labels is not None and data.particles is not None:
@@ -301,13 +306,15 @@ def _clean(config: AnalyzeMicrographs, home: Path, console: Console) -> Particle
     if config.classifier.weights is not None and data.images is not None:
         return None
     settings = settings_of(config)
-    facts = json.dumps([data.simulated_particles, config.seed, asdict(settings), particles.VERSION])
+    found_by = "" if network is None else _digest(network)[0]
+    facts = json.dumps([data.simulated_particles, config.seed, asdict(settings), found_by, particles.VERSION])
     file = home / "particles" / f"simulated-{hashlib.sha256(facts.encode()).hexdigest()[:10]}.npz"
     if file.exists():
         with np.load(file, allow_pickle=False) as kept:
             return Particles(kept["pictures"], kept["labels"], kept["groups"], particles.SIMULATED)
     with console.stage(f"simulating {data.simulated_particles} particles with clean labels") as progress:
-        made = particles.simulated(data.simulated_particles, config.seed, settings, progress)
+        maps = maps_of(network)
+        made = particles.simulated(data.simulated_particles, config.seed, settings, maps, progress)
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(".part.npz")
     np.savez(draft, pictures=made.pictures, labels=made.labels, groups=made.groups)

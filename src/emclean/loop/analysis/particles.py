@@ -57,16 +57,20 @@ def simulated(
     n: int,
     seed: int,
     settings: segmentation.Settings,
+    maps_of: segmentation.MapsOf | None = None,
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Particles:
-    """About ``n`` particles of simulated practical micrographs, half of them left-handed."""
+    """``n`` particles of simulated practical micrographs, half of them left-handed.
+
+    They are found as those of the micrographs to be analysed are: with ``settings``, or by ``maps_of``.
+    """
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     number = 0
     recipe = simulate.Recipe(left=0.5, usable=0.7)
     while len(pictures) < n:
         made = simulate.scene((seed, 77, number), (FIELD, FIELD), recipe)
-        for picture, label in found_in(made, settings):
+        for picture, label in found_in(made, settings, maps_of):
             pictures.append(picture)
             labels.append(label)
         number += 1
@@ -76,15 +80,15 @@ def simulated(
 
 
 def found_in(
-    made: simulate.Scene, settings: segmentation.Settings
+    made: simulate.Scene, settings: segmentation.Settings, maps_of: segmentation.MapsOf | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """The cut-outs that are found in a simulated micrograph, each with the label of what lies there."""
     pixels, ids = made.whole()
     source = InMemory(pixels)
-    levels = segmentation.measure(source, settings)
+    levels = segmentation.measure(source, settings, maps_of)
     window = plan(source.shape, max(source.shape), levels.margin)[0]
     grey = segmentation.stretched(pixels, levels)
-    for one in segmentation.segment(grey, levels, settings, window, source.shape):
+    for one in segmentation.segment(grey, levels, settings, window, source.shape, maps_of):
         y1, x1, y2, x2 = one.box
         below = np.bincount(ids[y1:y2, x1:x2][one.mask])
         best = int(below.argmax())

@@ -59,8 +59,8 @@ class Progress:
 def run(analysis: Analysis) -> Outcome:
     """Run the analysis to its end; a window that is on file is not worked through again."""
     with locked(analysis.folder), results.followed(analysis) as run_id:
-        found = _judges(analysis)
         network = segmenter(analysis)
+        found = _judges(analysis, network)
         measured, aside = measure(analysis, network)
         plan = planned(analysis, measured, found, network)
         spent, faults = search(analysis, plan, found, network)
@@ -78,10 +78,10 @@ def run(analysis: Analysis) -> Outcome:
         return Outcome(file)
 
 
-def _judges(analysis: Analysis) -> Judges:
+def _judges(analysis: Analysis, network: str | None) -> Judges:
     """The classifiers, trained where they are not given and not on file."""
     wanted = wanted_of(analysis.settings)
-    clean = analysis.clean()
+    clean = analysis.clean(network)
     words = "testing the classifiers" if wanted.weights and wanted.usable_weights else "training classifiers"
     with analysis.console.stage(words) as progress:
         found = judges(wanted, clean, analysis.home, progress)
