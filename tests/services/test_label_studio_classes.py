@@ -53,8 +53,8 @@ def test_a_lost_call_makes_no_task_twice_and_answers_come_back(label_studio):
         client.post(f"/api/tasks/{second}/annotations/", {"result": [], "was_cancelled": True})
         client.post(f"/api/tasks/{third}/annotations/", {"result": [], "was_cancelled": False})
     pulled = service.pull([t.key for t in tasks])
-    proxy.close()
     service.close()
+    proxy.close()
     said = {
         a.key: (a.skipped, [(b.box, b.category, b.suggestion_id) for b in a.boxes]) for a in pulled.answers
     }
@@ -84,9 +84,8 @@ def test_the_simulated_expert_names_classes(label_studio, tmp_path):
 
 
 SUBMIT = "[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'Submit')"
-CHOSEN = (
-    "[...document.querySelectorAll('input[type=checkbox], input[type=radio]')].filter(i => i.checked).length"
-)
+CONTROL = "[...Htx.annotationStore.selected.names.values()].find(tag => tag.type == 'choices')"
+CHOSEN = f"{CONTROL}.selectedLabels.length"
 
 
 def test_the_page_in_a_browser(label_studio, tmp_path):

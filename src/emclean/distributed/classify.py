@@ -99,7 +99,7 @@ def _fit(fit: ClassFit) -> ClassResult:
 def _note(out: Path, at: Progress) -> None:
     draft = out / f".{_PROGRESS}.{os.getpid()}"
     out.mkdir(parents=True, exist_ok=True)
-    draft.write_text(json.dumps({"step": at.step, "total": at.total}), encoding="utf-8")
+    draft.write_text(json.dumps({"step": at.step, "total": at.total, "pid": os.getpid()}), encoding="utf-8")
     draft.replace(out / _PROGRESS)
 
 

@@ -1,7 +1,10 @@
 """The labels of a run as they stand, written to a file that other programs read."""
 
+import csv
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,56 @@ Naming = Callable[[str, str], str]
 
 
 def export_run(tables: Tables, run: str, file: Path) -> Path:
-    """Write a run's labels as COCO JSON from its tables alone; return the file's path.
+    """Write a run's labels from its tables alone; return the file's path.
 
-    The categories are the run's, in their order.
+    Boxes become COCO JSON with the run's categories, in their order; classes CSV.
     """
     rows = tables.read("images", where={"run": run, "part": "pool"}).to_pylist()
     about = tables.read("runs", where={"run": run}).to_pylist()
     if not rows or not about:
         fix = "Check the run's name and the workspace (see emclean status); tables elsewhere need --tables."
         raise DataError(f"no images of a run '{run}' are in these tables.", tables.root, fix)
-    return write_coco(tables, run, [_record(row) for row in rows], about[0]["categories"], file)
+    records = [_record(row) for row in rows]
+    if json.loads(about[0]["settings"]).get("task") == "classes":
+        return write_classes(tables, run, records, file)
+    return write_coco(tables, run, records, about[0]["categories"], file)
+
+
+CLASS_COLUMNS = ("image", "label", "group", "source", "annotator", "at", "reason")
+
+
+def write_classes(tables: Tables, run: str, records: Sequence[ImageRecord], file: Path) -> Path:
+    """Write the class of each picture as it stands, as CSV with who said it, when and why."""
+    table = tables.read("labels", where={"run": run})
+    said = {row["image_id"]: row for row in label_view.standing(table).to_pylist()}
+    lines = [
+        (
+            record.name,
+            row["category"],
+            record.group,
+            row["source"],
+            row["annotator"],
+            row["at"].isoformat(timespec="seconds"),
+            row["reason"],
+        )
+        for record in sorted(records, key=lambda record: record.name)
+        if (row := said.get(record.image_id)) is not None
+    ]
+    with _writing(file), file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([CLASS_COLUMNS, *lines])
+    return file
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """The folder of a file is made; what goes wrong in writing is told as a fault of the data."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be written: {error.strerror}.", str(file), "Check path and rights."
+        ) from error
 
 
 def write_coco(
@@ -47,13 +90,8 @@ def write_coco(
         lineage=_lineage(table, name),
         label_revision=str(version),
     )
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(file):
         coco.write(file, export)
-    except OSError as error:
-        raise DataError(
-            f"the file cannot be written: {error.strerror}.", str(file), "Check path and rights."
-        ) from error
     return file
 
 

@@ -19,6 +19,9 @@ from emclean.report.page import render
 from emclean.report.text import plural
 from emclean.types import GRADES, LabelQuality
 
+EXPORTS = {"boxes": "labels.json", "classes": "labels.csv"}
+"""The file that labels are exported to, by what is labelled."""
+
 
 def summary(job: Job, state: RunState, status: str) -> dict[str, Any]:
     """The run's result in the form that programs rely on; what cannot be known is null, never absent."""
@@ -63,7 +66,7 @@ def report_file(job: Job) -> Path:
 
 def export_command(settings: ActiveKeys, run: str) -> str:
     """The command that writes the run's labels to a file, from any folder."""
-    words = ["emclean", "export", run, "--out", "labels.json"]
+    words = ["emclean", "export", run, "--out", EXPORTS[settings.task]]
     words += ["--workspace", str(Path(settings.workspace).absolute())]
     if settings.tables:
         place = settings.tables

@@ -59,10 +59,19 @@ class Judged:
         unseen = np.array([i not in self.known for i in self.ids], dtype=np.bool_)
         return np.asarray((self.chance >= self.limit) & unseen)
 
+    @cached_property
+    def best(self) -> Ints:
+        """The labels ``[n]`` with the automatic corrections."""
+        return np.where(self.flips, self.contest.rival, self.labels)
+
+    @cached_property
+    def doubt(self) -> Floats:
+        """The chance ``[n]`` that the corrected label is wrong."""
+        return np.where(self.flips, 1 - self.chance, self.chance)
+
     def corrected(self) -> dict[str, int]:
         """The class of each picture that no expert has answered, with the automatic corrections."""
-        best = np.where(self.flips, self.contest.rival, self.labels)
-        return {i: int(best[k]) for k, i in enumerate(self.ids) if i not in self.known}
+        return {i: int(self.best[k]) for k, i in enumerate(self.ids) if i not in self.known}
 
     def reason(self, k: int, names: Sequence[str]) -> str:
         """In words what the models say of a label."""

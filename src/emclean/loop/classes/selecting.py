@@ -41,7 +41,7 @@ def _pool(job: Job, strategy: str, given: ClassSet, judged: Judged, left: Ints, 
     p = judged.probabilities[left]
     return Pool(
         tuple(judged.ids[k] for k in left),
-        judged.chance[left],
+        judged.doubt[left],
         asking.entropy(p),
         np.ones(len(left), np.int64),
         np.full(len(left), minutes),
@@ -50,13 +50,18 @@ def _pool(job: Job, strategy: str, given: ClassSet, judged: Judged, left: Ints, 
 
 
 def _scores(strategy: str, given: ClassSet, judged: Judged, left: Ints) -> dict[str, Floats]:
-    """The column that a strategy ranks by; none where it ranks by what every pool has."""
+    """The column that a strategy ranks by; none where it ranks by what every pool has.
+
+    What was corrected without asking is judged as it stands now: an error that is thought mended needs no
+    expert.
+    """
     if not len(left):
         return {strategy: np.zeros(0)}
     if strategy == "cross_entropy":
-        return {strategy: asking.cross_entropy(judged.labels[left], judged.probabilities[left])}
+        return {strategy: asking.cross_entropy(judged.best[left], judged.probabilities[left])}
     if strategy == "activelab":
-        return {strategy: asking.activelab(_votes(given, judged), judged.probabilities)[left]}
+        scores = asking.activelab(_votes(given, judged), judged.probabilities)
+        return {strategy: np.where(judged.flips, 0.0, scores)[left]}
     return {}
 
 

@@ -53,7 +53,8 @@ def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float
     z = float(norm.ppf((1 + confidence) / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return float(min(low, share)), float(max(high, share))  # against rounding, where all or none is right
 
 
 def _by_group(right: Bools, groups: Ints) -> tuple[Floats, Floats]:
