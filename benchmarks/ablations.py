@@ -17,6 +17,7 @@ train the model that is measured (``--final-steps``, from the shipped weights; n
 ``... ignore``         no area is ignored
 ``... regress``        every box is learnt, however doubtful
 ``... category``       what is ignored is ignored for every category
+``ignored from 0.2``   also candidates of a probability of 0.2 to 0.5 are areas to ignore
 ``labels``             the likelier version without any of these
 ``graded, warm``       as graded, but from the weights of ``crowd, mixed``
 ``+ all objects``      as graded, and the truth tells what no box shows (nothing is ignored)
@@ -44,10 +45,12 @@ import torch
 from benchmarks import cases, oracles
 from benchmarks.cases import spread
 from benchmarks.sets import BCCD_TEST, json_of, parts
+from emclean.loop.grid.boxes import methods
 from emclean.loop.grid.boxes.bench import Bench, Case, Part, Recipe
 from emclean.loop.grid.boxes.methods import METHODS, Taught
 from emclean.loop.grid.cells import Cell
 from emclean.models.spec import PRETRAINED, DetectorSpec, Schedule
+from emclean.science.correction import Trust
 from emclean.science.evaluation import detection, label_quality
 from emclean.types import ImageRecord, Labels, Target
 
@@ -93,6 +96,7 @@ WAYS: Mapping[str, Way] = {
     "graded without ignore": without(no_area),
     "graded without regress": without(lambda t: replace(t, regress=np.ones(len(t), np.bool_))),
     "graded without category": without(lambda t: replace(t, ignore_categories=np.full(len(t.ignore), -1))),
+    "ignored from 0.2": lambda case, graded: methods.graded(case, Trust(suspect=0.2)).targets,
     "labels": without(lambda t: Target(t.boxes, t.categories)),
     WARM: lambda case, graded: graded.targets,
     "graded + all objects": told(oracles.with_all_objects),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from science_scenes import SIDE, Scene, scenes
 
-from emclean.science.correction import Corrected, acted, bib_split, correct
+from emclean.science.correction import Corrected, Trust, acted, bib_split, correct
 from emclean.science.evaluation import label_quality
 from emclean.science.grading import grade
 from emclean.types import GRADES, NOISE_KINDS, Labels, Verdicts
@@ -105,7 +105,7 @@ def test_a_split_leaves_out_parts_that_are_labelled_already() -> None:
 
 
 def test_the_target_says_what_is_trusted() -> None:
-    said = verdicts(["clean", "shifted", "spurious", "clean", "clean"], add=0.4)
+    said = verdicts(["clean", "shifted", "spurious", "clean", "clean"], add=0.6)
     target = correct(LABELS, said, {"shifted": 0.5}).target
     assert target.weights[0] > 0.9 > 0.2 > target.weights[2]
     assert target.weights[1] == pytest.approx(0.9)
@@ -114,7 +114,13 @@ def test_the_target_says_what_is_trusted() -> None:
     assert target.ignore_categories.tolist() == [LABELS.categories[2], said.category[-1]]
     added = correct(LABELS, said, {"missed": 0.3}).target
     assert added.ignore.tolist() == [BOXES[2].tolist()]
-    assert added.weights[-1] == pytest.approx(0.4)
+    assert added.weights[-1] == pytest.approx(0.6)
+
+
+def test_a_candidate_that_is_probably_nothing_is_background() -> None:
+    said = verdicts(["clean"] * len(LABELS), add=0.4)
+    assert not len(correct(LABELS, said, {}).target.ignore)
+    assert len(correct(LABELS, said, {}, Trust(suspect=0.3)).target.ignore) == 1
 
 
 def test_where_the_category_is_in_doubt_none_is_background() -> None:

@@ -59,7 +59,7 @@ class Trust:
 
     regress: float = 0.5
     doubt: float = 0.5
-    suspect: float = 0.2
+    suspect: float = 0.5
 
 
 def safe(verdicts: Verdicts, limits: Mapping[Grade, float]) -> Bools:

@@ -44,11 +44,11 @@ def plainly(labels: Mapping[str, Labels]) -> Taught:
     return Taught({i: Target.of(found) for i, found in labels.items()}, labels)
 
 
-def graded(case: Case) -> Taught:
+def graded(case: Case, trust: correction.Trust | None = None) -> Taught:
     """Every noisy label graded by cross-fitted models, in its likelier version, weighted by its probability.
 
     The expert's images calibrate the grades and are trained on as they are. Where they are too few to teach
-    the grader, only what rules hold for safe is changed.
+    the grader, only what rules hold for safe is changed. ``trust`` says how probabilities become targets.
     """
     evidence = _evidence(case)
     known = sorted(case.expert)
@@ -57,7 +57,7 @@ def graded(case: Case) -> Taught:
     )
     limits = correction.LIKELY if calibrator.calibrated else calibration.thresholds(calibrator.observations)
     fixed = {
-        i: correction.correct(e.labels, grade(e, calibrator), limits)
+        i: correction.correct(e.labels, grade(e, calibrator), limits, trust)
         for i, e in evidence.items()
         if i not in case.expert
     }
@@ -141,7 +141,7 @@ METHODS: Mapping[str, Method] = {
     "expert_only": Method(lambda case: plainly(case.expert), asks=True),
     "crowd_mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
     "paper": Method(as_published, models=2 * FOLDS, asks=True, version=2),
-    "graded": Method(graded, models=3 * FOLDS, asks=True, version=2),
+    "graded": Method(graded, models=3 * FOLDS, asks=True, version=3),
     "truth": Method(lambda case: plainly(case.bench.train.truth)),
 }
 """``crowd``: the noisy labels as they are. ``oa_mil``: their boxes refined without an expert.
