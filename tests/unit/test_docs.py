@@ -46,12 +46,21 @@ def test_the_file_of_defaults_says_the_defaults():
 MICROGRAPHS = USAGE.partition("## Micrographs")[2].partition("## Checks and tests")[0]
 GRIDS = USAGE.partition("## Noise grid")[2].partition("## Commands")[0]
 GRID, _, CLASSES = GRIDS.partition("### A grid over classes")
+OF_CLASSES = USAGE.partition("## Classes")[2].partition("## Noise grid")[0]
 SHARED = "detector."  # a grid's page points to these keys
 
 
 @pytest.mark.parametrize(("key", "default"), list(keys(config.ActiveClean)))
 def test_every_key_stands_in_the_usage_page_with_its_default(key, default):
     assert_told(USAGE, key, default)
+
+
+@pytest.mark.parametrize(
+    ("key", "default"),
+    [pair for pair in keys(config.ActiveClasses) if pair not in list(keys(config.ActiveClean))],
+)
+def test_every_key_of_classes_that_boxes_do_not_have_alike_stands_in_their_section(key, default):
+    assert_told(OF_CLASSES, key, default)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,8 @@ def test_the_usage_page_names_no_key_that_is_gone():
     known = {key for key, _ in keys(config.ActiveClean)}
     table = USAGE.split("## Configuration")[1].split("## Result")[0]
     assert set(re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)) - known == set()
+    own = set(re.findall(r"^\| `([^`]+)` \|", OF_CLASSES, flags=re.MULTILINE))
+    assert own - {key for key, _ in keys(config.ActiveClasses)} == set()
     grid = set(re.findall(r"^\| `([^`]+)` \|", GRID, flags=re.MULTILINE))
     assert grid - {key for key, _ in keys(config.NoiseGrid)} == set()
     classes = set(re.findall(r"^\| `([^`]+)` \|", CLASSES, flags=re.MULTILINE))
