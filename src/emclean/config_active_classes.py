@@ -1,12 +1,10 @@
 """Every key of ``pipelines/active_clean.py`` for classes: type, range, default; what cannot work together."""
 
-from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import Field
 
 from emclean.config_classes import (
-    NEED_CLEANLAB,
     NEED_TRUSTED,
     Classifier,
     ClassMethod,
@@ -158,8 +156,6 @@ def _expert_faults(config: ActiveClasses) -> Faults:
 
 def _classifier_faults(config: ActiveClasses) -> Faults:
     wanted, mirror = config.classifier, config.is_mirrored
-    needs_cleanlab = find_spec("cleanlab") is None
-    install = "needs cleanlab; install it with: pip install -e '.[rivals]'"
     return (
         (
             wanted.mirror_head and not mirror,
@@ -171,10 +167,4 @@ def _classifier_faults(config: ActiveClasses) -> Faults:
             wanted.method in NEED_TRUSTED,
             f"classifier.method: {wanted.method!r} needs trusted labels, and round 0 begins without any",
         ),
-        (
-            needs_cleanlab and wanted.method in NEED_CLEANLAB,
-            f"classifier.method: {wanted.method!r} {install}",
-        ),
-        (needs_cleanlab and config.strategy == "activelab", f"strategy: 'activelab' {install}"),
-        (needs_cleanlab and len(config.labellers) > 1, f"data.pool.crowd: CROWDLAB {install}"),
     )

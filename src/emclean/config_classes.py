@@ -1,6 +1,5 @@
 """Every key of ``pipelines/noise_grid.py`` for classes: type, range, default; what cannot work together."""
 
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -20,9 +19,6 @@ Contestant = Literal[ClassMethod, "low_rate", "no_average"]
 
 NEED_TRUSTED: tuple[ClassMethod, ...] = ("two_step",)
 """The methods that begin with trusted labels."""
-
-NEED_CLEANLAB: tuple[ClassMethod, ...] = ("forward", "co_teaching", "co_teaching_plus", "jocor", "confident")
-"""The methods that judge labels, where they are not told how many are wrong."""
 
 ClassNoise = Literal["pair", "independent", "crowd"]
 """The noises of a grid over classes: particles wrong as a whole, pictures one by one, real labellers."""
@@ -203,7 +199,6 @@ def _noise_faults(config: ClassGrid) -> Faults:
 def _method_faults(config: ClassGrid) -> Faults:
     wanted, methods, mirror = config.classifier, config.methods, config.is_mirrored
     needing = [method for method in methods if method in NEED_TRUSTED]
-    judging = [method for method in methods if method in NEED_CLEANLAB and config.preset == "fair"]
     return (
         *(_faithful_faults(config) if config.preset == "faithful" else ()),
         (
@@ -219,10 +214,6 @@ def _method_faults(config: ClassGrid) -> Faults:
         (
             wanted.zoom and wanted.zoom[0] > wanted.zoom[1],
             "classifier.zoom: the first must not be above the second",
-        ),
-        (
-            judging and find_spec("cleanlab") is None,
-            f"methods: {', '.join(judging)} needs cleanlab; install it with: pip install -e '.[rivals]'",
         ),
     )
 

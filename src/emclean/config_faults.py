@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,10 +46,6 @@ def consistency_faults(config: ActiveClean) -> list[str]:
         (
             config.task == "classes",
             "task: 'classes' has a configuration of its own (load_active reads either)",
-        ),
-        (
-            config.strategy == "objectlab" and find_spec("cleanlab") is None,
-            "strategy: 'objectlab' needs cleanlab; install it with: pip install -e '.[rivals]'",
         ),
     )
     found = [fault for broken, fault in table if broken]

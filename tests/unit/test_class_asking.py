@@ -42,7 +42,6 @@ def votes(n=120, labellers=3, error=0.2, seed=0):
 
 
 def test_labellers_and_model_together_are_better_than_most_labellers():
-    pytest.importorskip("cleanlab")
     truth, said, p = votes()
     labels, quality = asking.crowdlab(said, p)
     majority = (said.sum(axis=1) >= 2).astype(int)
@@ -51,7 +50,6 @@ def test_labellers_and_model_together_are_better_than_most_labellers():
 
 
 def test_activelab_asks_first_where_labels_and_model_differ():
-    pytest.importorskip("cleanlab")
     truth, said, p = votes(error=0.1)
     said[0] = 1 - truth[0]
     said[:, 2] = -1  # this labeller saw nothing

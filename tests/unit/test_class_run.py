@@ -263,7 +263,6 @@ def test_every_strategy_comes_to_an_end(tmp_path, strategy):
 
 @pytest.mark.slow
 def test_several_labellers_are_combined_with_the_model(tmp_path):
-    pytest.importorskip("cleanlab")
     write(tmp_path, votes=2)
     settings = config(
         tmp_path, "data.pool.crowd=[v0, v1]", "data.test.images=null", "data.test.labels=null",

@@ -224,12 +224,6 @@ def test_every_strategy_may_be_asked_for(name: str) -> None:
     assert load(None, [f"strategy={name}"]).strategy == name
 
 
-def test_objectlab_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emclean.config_faults.find_spec", lambda _: None)
-    (found,) = faults_of("strategy=objectlab")
-    assert found.endswith("pip install -e '.[rivals]'")
-
-
 def test_an_unknown_key_hides_no_other_fault() -> None:
     faults = faults_of("pictures=1", "expert.truth=.")
     assert len(faults) == 2

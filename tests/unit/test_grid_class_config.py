@@ -5,11 +5,9 @@ from typing import get_args
 
 import pytest
 
-from emclean import config_classes
 from emclean.config import load_grid
 from emclean.config_classes import (
     FAITHFUL,
-    NEED_CLEANLAB,
     NEED_TRUSTED,
     OF_FAITHFUL,
     Classifier,
@@ -89,13 +87,6 @@ def test_all_faults_come_in_one_report_and_end_with_2(capsys):
         assert part in said
 
 
-def test_methods_that_need_cleanlab_say_so_where_it_is_not(monkeypatch):
-    monkeypatch.setattr(config_classes, "find_spec", lambda name: None)
-    (found,) = faults_of()
-    assert found.startswith("methods: co_teaching needs cleanlab; install it with: pip install -e")
-    assert faults_of("methods=[gce]") == ()
-
-
 def test_simulated_particles_are_mirrored_and_own_pictures_only_when_told():
     assert load_grid(None, ["task=classes"]).is_mirrored
     assert not load_grid(None, ["task=classes", "mirror=false"]).is_mirrored
@@ -116,8 +107,7 @@ def test_methods_families_and_noises_are_those_that_exist():
     assert set(get_args(Classifier.model_fields["family"].annotation)) == set(FAMILIES)
     chosen = {name: robust.METHODS[found.method] for name, found in fair.items()}
     needing = {name for name, method in chosen.items() if method.needs_trusted}
-    judging = {name for name, method in chosen.items() if method.needs_rate or method.needs_suspects}
-    assert (set(NEED_TRUSTED), set(NEED_CLEANLAB)) == (needing, judging)
+    assert set(NEED_TRUSTED) == needing
     assert set(FAITHFUL) == set(PRESETS["faithful"])
 
 

@@ -1,13 +1,9 @@
-import builtins
-import sys
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 from science_scenes import SIDE, scenes
 
-from emclean.errors import EmcleanError
 from emclean.science.evaluation import label_quality
 from emclean.science.grading import Evidence
 from emclean.science.rivals import RIVALS, ObjectLab, Suspicion, image_scores, oa_mil, paper
@@ -109,21 +105,6 @@ def test_objectlab_hears_of_its_thresholds() -> None:
     given = [evidence(Labels(PLACES[:3], CALLED[:3]), scores=0.6)]
     assert not len(ObjectLab()(given)[0].candidates)
     assert len(RIVALS["objectlab"](given)[0].candidates) == 1
-
-
-def test_without_cleanlab_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def blocked(name: str, *args: Any, **more: Any) -> Any:
-        if name.startswith("cleanlab"):
-            raise ImportError(name)
-        return real(name, *args, **more)
-
-    monkeypatch.setattr(builtins, "__import__", blocked)
-    for name in [m for m in sys.modules if m.startswith("cleanlab")]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(EmcleanError, match=r"pip install -e '\.\[rivals\]'"):
-        RIVALS["objectlab"]([evidence(Labels(PLACES, CALLED))])
 
 
 def test_clod_takes_its_thresholds_from_the_whole_set() -> None:

@@ -69,9 +69,6 @@ def _table(votes: Ints) -> Floats:
 
 
 def _multiannotator() -> Any:
-    from emclean.science.classes.estimate import library
-
-    library()
     import cleanlab.multiannotator
 
     return cleanlab.multiannotator

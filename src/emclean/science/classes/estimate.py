@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.errors import EmcleanError
 from emclean.types import Floats
 
 Ints = NDArray[np.int64]
@@ -69,16 +68,10 @@ class ConfidentJudge:
 
 
 def library() -> Any:
-    """``cleanlab``; :class:`EmcleanError` says how to install it where it is missing."""
-    try:
-        import cleanlab.count
-        import cleanlab.filter
-    except ImportError as error:
-        raise EmcleanError(
-            "estimating label errors needs the library cleanlab, which is not installed.",
-            "classes",
-            "Install it in emclean's folder: pip install -e '.[rivals]'",
-        ) from error
+    """``cleanlab``, loaded when it is asked for."""
+    import cleanlab.count
+    import cleanlab.filter
+
     return cleanlab
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from emclean.boxes import centre, iou
-from emclean.errors import EmcleanError
 from emclean.science.grading.evidence import Evidence
 from emclean.science.rivals.base import Suspicion, n_categories
 from emclean.types import Floats, Grade
@@ -22,15 +21,9 @@ _ALPHA, _DECAY, _TINY = 0.9, 0.1, 1e-100
 
 
 def _rank() -> Any:
-    """The library's module of scores."""
-    try:
-        from cleanlab.object_detection import rank
-    except ImportError as error:
-        raise EmcleanError(
-            "the strategy objectlab needs the library cleanlab, which is not installed.",
-            "objectlab",
-            "Install it in emclean's folder: pip install -e '.[rivals]'",
-        ) from error
+    """The library's module of scores, loaded when it is asked for."""
+    from cleanlab.object_detection import rank
+
     return rank
 
 
