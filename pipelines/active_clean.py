@@ -1,7 +1,8 @@
-"""Clean crowd labels with as little of an expert's time as possible: the main job.
+"""Clean labels, boxes or (``task=classes``) classes, with little of an expert's time: the main job.
 
     ray job submit -- python pipelines/active_clean.py --config pipelines/configs/active_clean.yaml
     python pipelines/active_clean.py data.pool.images=IMAGES data.pool.crowd=CROWD.json ...
+    python pipelines/active_clean.py task=classes data.pool.images=IMAGES data.pool.labels=LABELS.csv ...
 
 Without any argument it simulates pictures and an expert. Every key of the configuration has a default and
 may be given as ``key=value`` (values in YAML form); ``docs/usage.md`` lists them. The job joins the Ray at
