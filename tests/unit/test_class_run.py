@@ -333,3 +333,15 @@ def test_labels_are_exported_as_a_table_with_who_said_them(ended, tmp_path):
     assert {row["source"] for row in rows} == {"crowd", "auto", "expert"}
     assert "labels.csv" in finishing.export_command(job.settings, "r")
     assert summary["task"] == "classes"
+
+
+def test_labels_that_a_method_cannot_learn_from_are_told_as_such(tmp_path):
+    class Refusing(SeeingCompute):
+        def fit_classes(self, fits, progress):
+            raise ValueError("labels: expected every class at least once, got none of [1]")
+
+    write(tmp_path)
+    settings = config(tmp_path, "data.test.images=null", "data.test.labels=null")
+    job = made(tmp_path, settings, compute=Refusing())
+    with pytest.raises(DataError, match=r"classifier.method elr: .*every class at least once"):
+        controller.run(job)

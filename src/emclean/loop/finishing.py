@@ -15,6 +15,7 @@ from emclean.loop.logbook import draw_curve, parent_run, settings_record
 from emclean.loop.publishing import metrics_of
 from emclean.loop.states import Phase, RunState, write_atomically
 from emclean.report.data import Figure, GradeRow, ReportData, RoundRow, StageTime
+from emclean.report.measures import MEASURES, Measures
 from emclean.report.page import render
 from emclean.report.text import plural
 from emclean.types import GRADES, LabelQuality
@@ -186,7 +187,7 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
             "cost model, not from a clock."
         )
     if content["rounds"]:
-        notes += _estimates(content["rounds"][-1]["estimate"])
+        notes += _estimates(content["rounds"][-1]["estimate"], MEASURES[job.settings.task])
     low = content["final"]["percent_of_ceiling_low"]
     if low is not None:
         notes.append(f"The paired bootstrap puts the share of the ceiling at {low:.1f} % or more (95 %).")
@@ -200,10 +201,10 @@ def _notes(job: Job, state: RunState, content: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _estimates(estimate: Mapping[str, Any]) -> list[str]:
+def _estimates(estimate: Mapping[str, Any], named: Measures) -> list[str]:
     """What the expert's random images alone say of labels and model."""
     words = {
-        "labels": f"{'accuracy' if 'accuracy' in estimate else 'F1'} of the labels that no expert has seen",
+        "labels": f"{named.quality} {named.estimated}",
         "accuracy": "accuracy of the model",
         "ap50": "AP50 of the model",
     }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from emclean.types import GRADES
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -10,6 +12,8 @@ class Measures:
 
     ``score`` is the model's (``ap50``), ``quality`` the labels' (``f1``); ``labels`` and ``touched`` are the
     columns of the tables, by field, for the labels' figures and for what the expert's answers did.
+    ``estimated`` says of which labels the quality is estimated where there is no truth, ``grades`` which
+    grades there are.
     """
 
     score: str
@@ -19,6 +23,8 @@ class Measures:
     against: str
     pictures: str
     exported: str
+    estimated: str
+    grades: tuple[str, ...]
 
 
 MEASURES: Mapping[str, Measures] = {
@@ -32,6 +38,8 @@ MEASURES: Mapping[str, Measures] = {
         "Corrected: the fix is thick green, what was there before dashed orange, crossed out where it was "
         "deleted; the word beside it is the kind of error, left out where boxes are too close for it.",
         "COCO JSON",
+        "of the labels that no expert has seen",
+        GRADES,
     ),
     "classes": Measures(
         "accuracy",
@@ -42,6 +50,8 @@ MEASURES: Mapping[str, Measures] = {
         "Under each picture: the label that was given, and the class that the expert named or that was put "
         "in its place without asking.",
         "CSV",
+        "of the labels by the automatic corrections alone",
+        ("clean", "mislabelled"),
     ),
 }
 """By the run's ``task``."""

@@ -7,7 +7,6 @@ from emclean.report.data import Estimated, Figure, ReportData, RoundRow
 from emclean.report.measures import Measures
 from emclean.report.text import plural
 from emclean.report.theme import ThemeName
-from emclean.types import GRADES
 
 _PILLS = {"finished": "good", "waiting": "warn", "running": "warn", "failed": "bad"}
 
@@ -105,7 +104,7 @@ def _label_tile(data: ReportData, last: RoundRow) -> tuple[str, str]:
     before, after = (quality.f1 if quality else None for quality in (data.before, data.after))
     name = data.measures.quality
     if after is None and last.f1 is None and last.f1_estimate is not None:
-        words = f"{name} of the labels that no expert has seen {_range(last.f1_estimate)}"
+        words = f"{name} {data.measures.estimated} {_range(last.f1_estimate)}"
         return html.measured(None, last.f1_estimate), f"{words}, {_origin(last.f1_estimate)}"
     return html.number(after), f"{name} of the labels, {html.number(before)} before"
 
@@ -194,7 +193,7 @@ def _round_remarks(data: ReportData) -> str:
     if any(_estimated(row) for row in data.rounds):
         said += (
             f" {html.ABOUT}: no truth to measure on, so estimated from the expert's random pictures; the "
-            f"{data.measures.quality} is that of the labels that no expert has seen."
+            f"{data.measures.quality} is that {data.measures.estimated}."
         )
     return said
 
@@ -261,13 +260,15 @@ def _grades(data: ReportData) -> str:
     )
     listed = html.titled("In the newest round", html.table(head, rows)) if data.grades else ""
     stacked = f'<div class="pair">{stacked}</div>'
-    return html.section("Grades", stacked, listed, _grades_by_round(data.rounds), note=note)
+    return html.section(
+        "Grades", stacked, listed, _grades_by_round(data.rounds, data.measures.grades), note=note
+    )
 
 
-def _grades_by_round(rounds: Sequence[RoundRow]) -> str:
+def _grades_by_round(rounds: Sequence[RoundRow], grades: Sequence[str]) -> str:
     """Found, corrected and asked, by round and grade."""
     rows = [
-        [f"round {row.round}", what, *(html.whole(counts.get(grade, 0)) for grade in GRADES)]
+        [f"round {row.round}", what, *(html.whole(counts.get(grade, 0)) for grade in grades)]
         for row in rounds
         if row.grades
         for what, counts in (("found", row.grades), ("corrected", row.corrected), ("asked", row.asked))
@@ -275,7 +276,7 @@ def _grades_by_round(rounds: Sequence[RoundRow]) -> str:
     if not rows:
         return ""
     return html.titled(
-        "Found, corrected and asked in each round", html.table(("", "", *GRADES), rows, left=(0, 1))
+        "Found, corrected and asked in each round", html.table(("", "", *grades), rows, left=(0, 1))
     )
 
 

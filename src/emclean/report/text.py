@@ -62,7 +62,7 @@ def _remarks(rounds: Sequence[Mapping[str, Any]], named: Measures) -> list[str]:
     ):  # fmt: skip
         if measured is None and found and found.low is not None and found.high is not None:
             place = f"{found.low:.2f} to {found.high:.2f}, from {plural(found.images or 0, 'random picture')}"
-            more = " of the labels that no expert has seen" if name == labels else ""
+            more = f" {named.estimated}" if name == labels else ""
             said.append(f"≈ {name}{more}: estimated, {place}; there is no truth to measure on")
     return said
 

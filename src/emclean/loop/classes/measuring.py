@@ -57,8 +57,8 @@ def figures(found: Accuracy | None) -> dict[str, Any]:
 def estimate(job: Job, round_: int, pool: ClassSet, judged: Judged, weights: str) -> dict[str, Any]:
     """The summary's ``estimate`` of a round, with Wilson's 95 % intervals.
 
-    ``labels``: the share of right labels among those that no expert has seen, after the automatic
-    corrections, by the pictures drawn at random; each is judged by answers to others. ``accuracy``: the
+    ``labels``: the share of right labels by the automatic corrections alone, as if no expert had answered,
+    by the pictures drawn at random; each is judged by answers to others. ``accuracy``: the
     model's, on the answered pictures that no training has used.
     """
     drawn = [i for i in drawn_at_random(job, round_) if i in judged.held_out]

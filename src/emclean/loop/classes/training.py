@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from emclean.config import ActiveClasses
+from emclean.errors import DataError
 from emclean.loop.classes.sets import ClassSet
 from emclean.loop.job import Job
 from emclean.models import robust
@@ -69,7 +70,12 @@ def fit(
     fits = [_named(job, class_fit(job, settings, pictures, training)) for training in trainings]
     names = ", ".join(f"{t.role} ({plural(len({*t.labels, *t.trusted}), 'picture')})" for t in trainings)
     with job.parts.console.stage(f"training {names}") as progress:
-        results = job.parts.compute.fit_classes(fits, progress)
+        try:
+            results = job.parts.compute.fit_classes(fits, progress)
+        except ValueError as error:  # what a method cannot work with, for instance a class without a label
+            where = f"classifier.method {settings.classifier.method}"
+            fix = "Use another method, or ask about more pictures."
+            raise DataError(f"these labels cannot be learnt from ({error})", where, fix) from error
     for training, result in zip(trainings, results, strict=True):
         job.parts.console.say(f"  {training.role}: {_outcome(result)}")
     return results
