@@ -16,6 +16,8 @@ from emclean.models.robust import METHODS, fit, steps
 from emclean.science.classes import ConfidentJudge
 from tests.class_toys import RECIPE, SPEC, Toy, task, toy
 
+pytestmark = pytest.mark.slow  # each test trains or searches pictures
+
 JUDGE = ConfidentJudge()
 
 

@@ -28,6 +28,8 @@ from emclean.models.segmenters.spec import SegmenterSpec
 from emclean.models.segmenters.unet import UNet
 from emclean.stores.fakes import InMemoryTracker
 
+pytestmark = pytest.mark.slow  # each test trains or searches pictures
+
 LEVELS = Levels(0.0, 255.0, 60.0, 40.0, 900.0)
 PICTURE = Micrograph("s/a.tif", "/s/a.tif", "0123", "s")
 
