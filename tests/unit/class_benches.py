@@ -53,14 +53,18 @@ def grid(folder, *overrides, runner=None, tracker=None, train=None):
 
 
 class SeeingCase(Case):
-    """A cell whose model knows every class, without any training; ``ran`` names the trainings."""
+    """A cell whose model knows every class, without any training.
+
+    ``ran`` names the trainings, ``places`` has the digest by which each is kept.
+    """
 
     def __post_init__(self):
         super().__post_init__()
-        self.ran = []
+        self.ran, self.places = [], {}
 
     def _run(self, task, name, steps, train):
         self.ran.append(name)
+        self.places[name] = task.digest()
         self.done += steps
         self.watch(self.done)
         seen = np.eye(2)[task.labels] if name == "crossfit" else None

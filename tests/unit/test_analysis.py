@@ -279,6 +279,19 @@ def test_simulated_particles_are_labelled_by_what_lies_there():
     assert all(picture.shape == (128, 128) for picture, _ in found)
 
 
+def test_dark_particles_are_simulated_as_dark_ones():
+    made = simulate.scene(3, (400, 400), simulate.Recipe(zoom=0.5, density=20, left=0.5))
+    bright, dark = (list(particles.found_in(made, Settings(bright=flag))) for flag in (True, False))
+    assert [label for _, label in bright] == [label for _, label in dark]
+    assert all((one == other).all() for (one, _), (other, _) in zip(bright, dark, strict=True))
+
+
+def test_settings_that_find_nothing_end_the_search_for_clean_particles(monkeypatch):
+    monkeypatch.setattr(particles, "FIELD", 400)
+    with pytest.raises(DataError, match="found 0 particles in 5 simulated micrographs"):
+        particles.simulated(4, 0, Settings(cluster=0.001))
+
+
 def test_the_users_particles_are_read_with_their_labels(tmp_path):
     written = simulate.write_particle_set(tmp_path, 12, 48, left=0.5, unusable=0.25)
     made = opening.labelled(str(written.images), str(written.labels), tmp_path / "home")

@@ -49,6 +49,13 @@ def test_labellers_and_model_together_are_better_than_most_labellers():
     assert ((quality > 0) & (quality <= 1)).all()
 
 
+def test_one_labeller_alone_is_no_crowd():
+    _, said, p = votes()
+    said[:, 1:] = -1
+    with pytest.raises(ValueError, match="several labellers, got 1"):
+        asking.crowdlab(said, p)
+
+
 def test_activelab_asks_first_where_labels_and_model_differ():
     truth, said, p = votes(error=0.1)
     said[0] = 1 - truth[0]

@@ -139,19 +139,17 @@ def test_the_true_rate_is_told_by_the_faithful_preset_alone(tmp_path):
 
 def test_methods_that_judge_labels_share_one_cross_fit(tmp_path):
     bench = trial(tmp_path, f"methods=[{', '.join(robust.METHODS)}]").bench
-    ran = {}
+    ran, shared = {}, set()
     for method in sorted(robust.METHODS):
         case = SeeingCase(bench, Cell(method, "pair", 0.25, 0))
         case.fit()
         ran[method] = case.ran
+        shared.add(case.places.get("crossfit"))
     assert ran["cross_entropy"] == ["cross_entropy"]
     for method in ("forward", "confident", "co_teaching"):
         assert ran[method] == ["crossfit", method]
     assert not set(ran["elr"]) - {"elr"}
-    tasks = [
-        Case(bench, Cell(method, "pair", 0.25, 0)).task().digest() for method in ("forward", "confident")
-    ]
-    assert tasks[0] == tasks[1]
+    assert len(shared - {None}) == 1
 
 
 def test_too_few_particles_are_said(tmp_path):

@@ -122,6 +122,25 @@ def test_an_empty_picture_has_no_particle(value):
     assert [one for one in _run(noise) if not one.reason and one.area > 200] == []
 
 
+class Bare:
+    """A huge picture of bare ground, which notes the most pixels held at once."""
+
+    shape, pixel_size_nm, held = (50_000, 50_000), None, 0
+
+    def read(self, rows, cols):
+        part = np.broadcast_to(np.uint8(90), (rows.stop - rows.start, cols.stop - cols.start))
+        self.held += part.size
+        return part
+
+
+def test_a_huge_bare_picture_is_never_measured_whole(monkeypatch):
+    bare = Bare()
+    monkeypatch.setattr(seg, "MOST_MEASURED", 1_000_000)
+    monkeypatch.setattr(seg, "SAMPLES", 1)
+    seg.measure(bare, USUAL)
+    assert bare.held < 2_000_000
+
+
 def test_the_owners_word_counts_and_what_nobody_owns_counts_once():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60], [50, 50, 60, 60], [0, 90, 9, 99]])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -33,6 +33,9 @@ LEAST_AREA = 8
 SAMPLES = 5
 """Parts along each side of a picture from which it is measured."""
 
+MOST_MEASURED = 64_000_000
+"""Pixels of a picture that are measured at most, however few particles lie in them."""
+
 LEAST = 4
 """So many whole particles have to lie in the measured parts; else larger parts are taken."""
 
@@ -129,7 +132,8 @@ def measure(source: Windows, settings: Settings, maps_of: MapsOf | None = None) 
         if maps_of is not None:
             found = [mapped(*maps_of(grey)) for grey in greys]
         forms = [form for labels in found for form in _whole_forms(labels)]
-        if len(forms) >= LEAST or side >= max(source.shape):
+        enough = len(forms) >= LEAST or side >= max(source.shape)
+        if enough or 4 * sum(part.size for part in parts) > MOST_MEASURED:
             return _sized(levels, forms, settings)
         side *= 2
 

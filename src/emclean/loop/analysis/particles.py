@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emclean.errors import DataError
 from emclean.imaging import pose, segmentation, simulate
 from emclean.imaging.windows import plan
 from emclean.types import Ints
@@ -23,6 +24,9 @@ SIMULATED = "simulated micrographs"
 
 VERSION = 1
 """Goes up when the same particles would be simulated differently."""
+
+PATIENCE = 5
+"""After so many simulated micrographs with fewer particles than micrographs the search is given up."""
 
 FIELD = 1024
 """Side in px of the simulated micrographs that particles are taken from."""
@@ -75,6 +79,11 @@ def simulated(
             labels.append(label)
         number += 1
         progress(min(len(pictures), n), n)
+        if number >= PATIENCE and len(pictures) < number:
+            what = f"segmentation found {len(pictures)} particles in {number} simulated micrographs."
+            raise DataError(
+                what, "segmentation", "Set its keys so that it finds particles, or give data.labels."
+            )
     chosen = np.array(labels[:n], np.int64)
     return Particles(np.stack(pictures[:n]), chosen, np.arange(n, dtype=np.int64), SIMULATED)
 
@@ -84,10 +93,11 @@ def found_in(
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """The cut-outs that are found in a simulated micrograph, each with the label of what lies there."""
     pixels, ids = made.whole()
+    pixels = pixels if settings.bright else 255 - pixels
     source = InMemory(pixels)
     levels = segmentation.measure(source, settings, maps_of)
     window = plan(source.shape, max(source.shape), levels.margin)[0]
-    grey = segmentation.stretched(pixels, levels)
+    grey = segmentation.stretched(pixels, levels, settings.bright)
     for one in segmentation.segment(grey, levels, settings, window, source.shape, maps_of):
         y1, x1, y2, x2 = one.box
         below = np.bincount(ids[y1:y2, x1:x2][one.mask])

@@ -17,6 +17,7 @@ from emclean.loop.job import Job
 from emclean.loop.states import RunState
 from emclean.report.text import plural
 from emclean.science.classes import asking, doubt
+from emclean.science.classes.votes import ABSENT
 from emclean.types import GRADES, Bools, Floats, Ints, Labels, Verdicts
 
 CLEAN, WRONG = GRADES.index("clean"), GRADES.index("mislabelled")
@@ -148,9 +149,9 @@ class Judges:
 
     def _contest(self, ids: Sequence[str], given: Ints, p: Floats) -> tuple[Ints, doubt.Contest]:
         """The labels and their rivals; of several labellers by what they and the model say together."""
-        if not self.pool.votes.shape[1]:
-            return given, doubt.contest(given, p)
         votes = self.pool.all_votes()[Pictures(self.pool).places(ids)]
+        if (votes != ABSENT).any(axis=0).sum() < 2:
+            return given, doubt.contest(given, p)
         labels, quality = asking.crowdlab(votes, p)
         sure = np.clip(quality, 1e-6, 1 - 1e-6)
         return labels, doubt.Contest(doubt.contest(labels, p).rival, np.log(1 - sure) - np.log(sure))

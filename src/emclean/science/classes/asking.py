@@ -51,8 +51,11 @@ def crowdlab(votes: Ints, probabilities: Floats) -> tuple[Ints, Floats]:
     CROWDLAB (Goh, Tkachenko and Mueller 2022, arXiv 2210.06812), as ``cleanlab`` computes it: votes and
     out-of-sample ``probabilities [n,K]`` weigh by how often each agrees with the others.
     """
+    table = _table(votes)
+    if table.shape[1] < 2:
+        raise ValueError(f"votes: expected those of several labellers, got {table.shape[1]} with any")
     found = _multiannotator().get_label_quality_multiannotator(
-        _table(votes),
+        table,
         probabilities,
         verbose=False,
         return_detailed_quality=False,

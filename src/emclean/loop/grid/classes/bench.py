@@ -149,7 +149,8 @@ class Case:
         """Train by the cell's method, or find what was trained before."""
         method, task = self.course.method, self.task()
         if self.bench.judges(self.cell.method):
-            shared = self._run(task, "crossfit", crossfit_steps(task.recipe), robust.crossfit)
+            alike = replace(task, options={})  # of the method, which the cross-fit has no use for
+            shared = self._run(alike, "crossfit", crossfit_steps(task.recipe), robust.crossfit)
             task = replace(task, probabilities=shared.probabilities)
         judge, steps = ConfidentJudge(), robust.steps(method, task.recipe, task.options)
         return self._run(task, method, steps, lambda task, hooks: robust.fit(method, task, hooks, judge))
