@@ -264,6 +264,8 @@ def test_classifiers_are_trained_on_one_part_and_tested_on_another(tmp_path):
     without = judges.judges(wanted, _clean(40, unusable=False), tmp_path, lambda done, total: None)
     assert without.usable is None
     assert without.facts["unusable set aside"] is None
+    foreign = replace(_clean(40), foreign=True)  # of other pictures: they tell nothing of mistakes in these
+    assert judges.judges(wanted, foreign, tmp_path, lambda done, total: None).confusion is None
 
 
 def test_too_few_labels_to_train_on_are_a_data_error(tmp_path):

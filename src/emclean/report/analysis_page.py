@@ -61,7 +61,10 @@ def _shares(data: AnalysisData) -> str:
         "interval takes in how few clean labels tell of the mistakes, and how much pictures differ."
     )
     if data.confusion is None:
-        note = "There are no clean labels that tell of the classifier's mistakes, so nothing is corrected."
+        note = (
+            "There are no clean labels of particles from such micrographs (data.particles, data.labels) that "
+            "tell of the classifier's mistakes, so nothing is corrected."
+        )
     return html.section("Left to right", plot, _table(data.samples, "sample"), note=note)
 
 

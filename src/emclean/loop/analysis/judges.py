@@ -157,7 +157,7 @@ def _tested(hand: str, usable: str | None, clean: Particles, test: Ints, wanted:
     p_left: Floats = engine.predict(hand, pictures)[:, 0]
     passed: Bools = np.asarray(p_usable >= wanted.usable_from)
     symmetric = _symmetric(hand)
-    confusion = counted(labels, p_left > 0.5, passed, symmetric)
+    confusion = None if clean.foreign else counted(labels, p_left > 0.5, passed, symmetric)
     if wanted.confusion is not None:
         confusion = Confusion(*wanted.confusion, symmetric)
     hands = labels != UNUSABLE

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -311,7 +311,8 @@ def _clean(config: AnalyzeMicrographs, network: str | None, home: Path, console:
     file = home / "particles" / f"simulated-{hashlib.sha256(facts.encode()).hexdigest()[:10]}.npz"
     if file.exists():
         with np.load(file, allow_pickle=False) as kept:
-            return Particles(kept["pictures"], kept["labels"], kept["groups"], particles.SIMULATED)
+            made = Particles(kept["pictures"], kept["labels"], kept["groups"], particles.SIMULATED)
+        return replace(made, foreign=data.images is not None)
     with console.stage(f"simulating {data.simulated_particles} particles with clean labels") as progress:
         maps = maps_of(network)
         made = particles.simulated(data.simulated_particles, config.seed, settings, maps, progress)
@@ -319,7 +320,7 @@ def _clean(config: AnalyzeMicrographs, network: str | None, home: Path, console:
     draft = file.with_suffix(".part.npz")
     np.savez(draft, pictures=made.pictures, labels=made.labels, groups=made.groups)
     draft.replace(file)
-    return made
+    return replace(made, foreign=data.images is not None)
 
 
 def labelled(folder: str, labels: str, home: Path) -> Particles:

@@ -36,13 +36,15 @@ FIELD = 1024
 class Particles:
     """Cut-outs ``pictures [N,S,S]`` uint8 with clean ``labels [N]`` (:data:`NAMES`), ``groups [N]``.
 
-    ``source`` says in words where they are from.
+    ``source`` says in words where they are from; ``foreign`` ones are of another kind of picture than those
+    that are analysed, so that mistakes made on them say nothing of the mistakes made there.
     """
 
     pictures: NDArray[np.uint8]
     labels: Ints
     groups: Ints
     source: str
+    foreign: bool = False
 
 
 class InMemory:
