@@ -214,6 +214,31 @@ def test_a_particle_that_is_tested_on_is_not_trained_on(tmp_path):
     assert left.set_aside[0].reason == "2 pictures that the test set holds, too"
 
 
+def flipped(source, name, to):
+    """Save the mirror image of a picture."""
+    with Image.open(f"{source.images}/{name}") as found:
+        Image.fromarray(np.asarray(found)[:, ::-1]).save(f"{to}/{name}")
+
+
+def test_a_picture_whose_mirror_image_is_there_is_set_aside(tmp_path):
+    source = made(tmp_path, ["a.png,left,", "b.png,right,", "c.png,right,"])
+    (tmp_path / "other").mkdir()
+    flipped(source, "a.png", tmp_path / "other")
+    (tmp_path / "other" / "a.png").replace(tmp_path / "images" / "c.png")
+    found = load(source, MIRROR, tmp_path / "c")
+    assert found.pairs.tolist() == [0, 1] * 2
+    assert "or the mirror image of, 'a.png'" in found.set_aside[0].reason
+    assert len(load(source, PLAIN, tmp_path / "c").labels) == 3
+
+
+def test_a_particle_is_known_again_by_its_mirror_image(tmp_path):
+    train = made(tmp_path / "train", ["a.png,x,", "b.png,y,", "c.png,x,"])
+    test = made(tmp_path / "test", ["c.png,x,", "d.png,y,"])
+    flipped(train, "c.png", test.images)
+    sets = [load(source, MIRROR, tmp_path / "c") for source in (train, test)]
+    assert sorted(set(without_test(*sets).names)) == ["a.png"]
+
+
 @given(st.lists(st.integers(0, 30), min_size=40, max_size=120), st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_no_group_straddles_a_split_and_parts_have_about_their_share(groups, seed):

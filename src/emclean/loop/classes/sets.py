@@ -229,9 +229,10 @@ def _write(
                 aside.append(SetAside("image", f"line {row.line}", f"{row.image}: {read}"))
                 continue
             pixels = fitted(read, *(shape[:2] or form.sides or read.shape[:2]))
-            shape, name = pixels.shape, _id(pixels)
+            shape, name = pixels.shape, _particle(pixels) if form.mirror else _id(pixels)
             if name in met:
-                twice = f"{row.image}: the same picture as {met[name].image!r} in line {met[name].line}"
+                same = "the same picture as, or the mirror image of," if form.mirror else "the same picture as"
+                twice = f"{row.image}: {same} {met[name].image!r} in line {met[name].line}"
                 aside.append(SetAside("image", f"line {row.line}", twice))
                 continue
             met[name] = row
@@ -245,6 +246,11 @@ def _write(
 
 def _id(pixels: Pixels8) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
+
+
+def _particle(pixels: Pixels8) -> str:
+    """The same for a picture and its mirror image."""
+    return min(_id(pixels), _id(pixels[:, ::-1]))
 
 
 def _reads(
