@@ -130,7 +130,8 @@ def overrides(name: str, given: argparse.Namespace) -> list[str]:
     home = Path(os.environ.get("EMCLEAN_DATA", ".")).absolute()
     values = {key: home / value if key in real else value for key, value in chosen.settings.items()}
     methods = [m for m in chosen.methods if not given.methods or m in given.methods.split(",")]
-    sizes = {"classifier.size": given.size, "classifier.steps": given.steps}
+    own = {"classifier.size": given.size, "classifier.steps": given.steps}
+    sizes = {} if chosen.settings.get("preset") == "faithful" else own
     fixed = {
         "task": "classes",
         "compute": "inline",

@@ -120,7 +120,7 @@ def test_a_course_is_the_presets_save_where_keys_say_else():
     found = of("gce", "classifier={steps: 40, size: 32, lr: 0.01, rotate: 90, mirror_head: true}")
     assert (found.spec.size, found.spec.mirror, found.options["q"]) == (32, True, 0.7)
     assert (found.recipe.steps, found.recipe.lr, found.recipe.rotate) == (40, 0.01, 90)
-    assert found.recipe.eval_every == 5  # as often as before
+    assert found.recipe.eval_every == 2  # as often as before
     assert found.recipe.ema == PRESETS["fair"]["gce"].recipe.ema
     assert of("low_rate", "classifier.lr=0.01").recipe.lr == pytest.approx(0.001)
     assert set(GridClassifier.model_fields) >= OF_FAITHFUL

@@ -231,7 +231,9 @@ def _write(
             pixels = fitted(read, *(shape[:2] or form.sides or read.shape[:2]))
             shape, name = pixels.shape, _particle(pixels) if form.mirror else _id(pixels)
             if name in met:
-                same = "the same picture as, or the mirror image of," if form.mirror else "the same picture as"
+                same = (
+                    "the same picture as, or the mirror image of," if form.mirror else "the same picture as"
+                )
                 twice = f"{row.image}: {same} {met[name].image!r} in line {met[name].line}"
                 aside.append(SetAside("image", f"line {row.line}", twice))
                 continue

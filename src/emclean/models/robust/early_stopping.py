@@ -16,7 +16,7 @@ class EarlyStopping(Method):
     """
 
     name = "early_stopping"
-    options = settings(patience=8)
+    options = settings(patience=5)
 
     def keep(self, recipe: ClassRecipe) -> str:
         """The best weights."""

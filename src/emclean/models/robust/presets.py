@@ -60,7 +60,7 @@ _FAITHFUL = {
 }
 
 _ONE = ClassifierSpec("compact", size=64)
-_RECIPE = ClassRecipe(steps=400, batch=64, lr=2e-3, weight_decay=0.01, eval_every=50, keep="best", ema=0.98)
+_RECIPE = ClassRecipe(steps=400, batch=64, lr=2e-3, weight_decay=0.01, eval_every=20, keep="best", ema=0.98)
 
 _METHODS: Mapping[str, Options] = {
     "cross_entropy": dict(),

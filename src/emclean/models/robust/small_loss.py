@@ -20,8 +20,9 @@ def kept_share(run: Run) -> float:
 
 
 def smallest(losses: Tensor, share: float, trusted: Tensor) -> Tensor:
-    """Mask ``[B]`` of the share of smallest ``losses``, at least one; trusted labels count as smallest."""
-    number = max(1, round(share * len(losses)))
+    """Mask ``[B]`` of all trusted labels and of the share of smallest ``losses`` of the others, at least one."""
+    known = int(trusted.sum())
+    number = max(1, known + round(share * (len(losses) - known)))
     ranked = losses.detach().masked_fill(trusted, -torch.inf).argsort(stable=True)
     mask = torch.zeros_like(trusted)
     mask[ranked[:number]] = True
