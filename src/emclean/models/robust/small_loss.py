@@ -20,7 +20,7 @@ def kept_share(run: Run) -> float:
 
 
 def smallest(losses: Tensor, share: float, trusted: Tensor) -> Tensor:
-    """Mask ``[B]`` of all trusted labels and of the share of smallest ``losses`` of the others, at least one."""
+    """Mask ``[B]`` of all trusted labels and of that share of the others whose ``losses`` are smallest."""
     known = int(trusted.sum())
     number = max(1, known + round(share * (len(losses) - known)))
     ranked = losses.detach().masked_fill(trusted, -torch.inf).argsort(stable=True)
