@@ -100,7 +100,7 @@ def test_the_page_in_a_browser(label_studio, tmp_path):
         browser.open(f"{address}?task={number}")
         browser.wait("[...document.querySelectorAll('img')].some(i => i.naturalWidth == 64)")
         browser.wait("document.body.innerText.includes(\"labelled 'left' so far\")")
-        assert browser.run(CHOSEN) == 0
+        browser.wait(f"{CHOSEN} == 0 && {SUBMIT} != undefined")
         browser.run(f"{SUBMIT}.click()")
         browser.wait("document.body.innerText.includes('Choose the class of the picture')")
         browser.run("[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'OK').click()")
