@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from emclean.distributed.train import steps_done
-from emclean.loop import steps
+from emclean.loop import publishing, steps
 from emclean.loop.compute import RayCompute
 from emclean.loop.states import Phase
 from emclean.stores.registry import MlflowRegistry
@@ -78,7 +78,7 @@ def promoted():
     A model trained for seconds may well be worse than the one before it: here the gate lets it pass, so
     that the moment comes.
     """
-    promote, judge = MlflowRegistry.promote, steps.gate
+    promote, judge = MlflowRegistry.promote, publishing.gate
 
     def gate(job, state, weights):
         passed, why = judge(job, state, weights)
@@ -89,7 +89,7 @@ def promoted():
         if self.card(version)["round"] == ROUND:
             die()
 
-    MlflowRegistry.promote, steps.gate = then, gate
+    MlflowRegistry.promote, publishing.gate = then, gate
 
 
 if __name__ == "__main__":
