@@ -69,10 +69,11 @@ def read(home: Path, labels: str, truth: str) -> Part:
     )
 
 
-def boxes(path: Path) -> dict[str, Labels]:
-    """The labels of every picture of a COCO file, by file name."""
+def boxes(path: Path, categories: Sequence[str] = ()) -> dict[str, Labels]:
+    """The labels of every picture of a COCO file, by file name; ``categories`` in order, if not by name."""
     coco = json.loads(path.read_text())
-    order = {c["id"]: i for i, c in enumerate(sorted(coco["categories"], key=lambda c: c["name"]))}
+    names = list(categories) or sorted(c["name"] for c in coco["categories"])
+    order = {c["id"]: names.index(c["name"]) for c in coco["categories"]}
     rows: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
     for row in coco["annotations"]:
         rows[row["image_id"]].append(row)

@@ -12,14 +12,13 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.cases import Cache, digest_of, from_rows, to_rows
-from emclean.boxes import from_xywh
+from benchmarks.cases import Cache, boxes, digest_of, from_rows, to_rows
 from emclean.models.engine import load
 from emclean.models.predict import predict
 from emclean.report.theme import MARKERS, THEMES, png
 from emclean.science import evaluation
 from emclean.stores.tables import Tables
-from emclean.types import Floats, Labels
+from emclean.types import Floats
 
 REACHED = (90, 95, 98, 99)
 """Shares of the ceiling, in per cent, to which the time is told."""
@@ -187,7 +186,7 @@ def _scored(run: Run, role: str, cache: Cache) -> evaluation.Detection:
     images = tables.read("images", where={"run": run.summary["run"], "part": "test"}).to_pylist()
     names = {row["image_id"]: row["name"] for row in images}
     categories = tables.read("runs", where={"run": run.summary["run"]}).to_pylist()[0]["categories"]
-    truths = _truths(Path(run.data["data.test.truth"]), categories)
+    truths = boxes(Path(run.data["data.test.truth"]), categories)
     ids = sorted(names)
     pixels = [run.workspace / "pixels" / f"{i}.npy" for i in ids]
     found = cache.get(["test", digest_of(weights), ids], partial(_found, weights, pixels))
@@ -198,22 +197,6 @@ def _scored(run: Run, role: str, cache: Cache) -> evaluation.Detection:
 def _found(weights: Path, pixels: Sequence[Path]) -> list[Any]:
     detector = load(str(weights))
     return [to_rows(found) for found in predict(detector, (np.load(file) for file in pixels))]
-
-
-def _truths(file: Path, categories: Sequence[str]) -> dict[str, Labels]:
-    """The labels of each picture of a COCO file, by file name; categories in the model's order."""
-    content = json.loads(file.read_text())
-    order = {c["id"]: categories.index(c["name"]) for c in content["categories"]}
-    rows: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
-    for row in content["annotations"]:
-        rows[row["image_id"]].append(row)
-    return {
-        image["file_name"]: Labels(
-            from_xywh([row["bbox"] for row in rows[image["id"]]]),
-            np.array([order[row["category_id"]] for row in rows[image["id"]]], dtype=np.int64),
-        )
-        for image in content["images"]
-    }
 
 
 def picture(found: pd.DataFrame) -> bytes:

@@ -7,7 +7,6 @@ and those of the best evaluation are kept.
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +23,7 @@ from emclean.models import weights as storage
 from emclean.models.ap import ap50
 from emclean.models.augment import Cropper
 from emclean.models.detectors import Detector, build
+from emclean.models.files import whole
 from emclean.models.hooks import Hooks, LocalHooks, Progress
 from emclean.models.predict import predict
 from emclean.models.spec import DetectorSpec, Evaluation, FitJob, FitResult, Schedule
@@ -195,10 +195,8 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "state": json.dumps(asdict(self.state)),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(content, draft)
-        os.replace(draft, path)
+        with whole(path) as draft:
+            torch.save(content, draft)
 
     def _resume(self) -> None:
         path = self.hooks.resume()
@@ -310,6 +308,5 @@ def _generators(device: torch.device) -> list[int]:
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        draft.write_text(text)

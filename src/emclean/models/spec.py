@@ -219,14 +219,14 @@ class FitJob:
         sha.update(json.dumps(asdict(self.schedule), sort_keys=True).encode())
         sha.update(f"\nseed {self.seed}\n".encode())
         for path in (*self.pictures, *self.validation_pictures):
-            sha.update(_file_digest(path))
+            sha.update(file_digest(path))
         for target in self.targets:
             _add(sha, target.boxes, target.categories, target.weights, target.regress)
             _add(sha, target.ignore, target.ignore_categories)
         for labels in self.validation_labels:
             _add(sha, labels.boxes, labels.categories)
         start = SHIPPED if self.init == PRETRAINED else self.init
-        sha.update(_file_digest(start) if start is not None else b"from scratch")
+        sha.update(file_digest(start) if start is not None else b"from scratch")
         return sha.hexdigest()[:16]
 
 
@@ -254,7 +254,7 @@ def _partial(target: Target) -> bool:
     return bool(len(target.ignore) or not target.regress.all() or (target.weights != 1.0).any())
 
 
-def _file_digest(path: str | Path) -> bytes:
+def file_digest(path: str | Path) -> bytes:
     """SHA-256 of a file's content; a file that has not changed since is not read again.
 
     A change soon after another may leave size and time as they were, so files that young are always read.

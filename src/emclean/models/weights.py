@@ -1,6 +1,5 @@
 """Weights on disk: safetensors whose metadata hold the detector's specification."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from emclean.errors import DataError
 from emclean.models.detectors import Detector, build
+from emclean.models.files import whole
 from emclean.models.spec import PRETRAINED, SHIPPED, DetectorSpec
 
 _HEAT = "heat."  # the compact detector's only parameters that depend on the categories
@@ -22,10 +22,8 @@ def save(
     """Write a detector's state under its final name only when it is whole; ``facts`` join the metadata."""
     metadata = {**(facts or {}), "spec": spec.to_json(), "format": "emclean-detector-1"}
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, draft, metadata)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        save_file(tensors, draft, metadata)
 
 
 def read(path: str | Path) -> tuple[DetectorSpec, dict[str, Tensor], dict[str, str]]:

@@ -3,7 +3,6 @@
 A file of weights holds one network or several; several answer with the mean of their probabilities.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from emclean.errors import DataError
 from emclean.models.classifiers.augment import Pictures, as_floats
 from emclean.models.classifiers.nets import Classifier, build
 from emclean.models.classifiers.spec import ClassifierSpec, Ints
+from emclean.models.files import whole
 
 _FORMAT = "emclean-classifier-1"
 
@@ -49,10 +49,8 @@ def save(
         for number, state in enumerate(states)
         for name, value in state.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, draft, metadata)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        save_file(tensors, draft, metadata)
 
 
 def read(path: str | Path) -> tuple[ClassifierSpec, list[dict[str, Tensor]], dict[str, str]]:

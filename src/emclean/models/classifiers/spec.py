@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.models.spec import _file_digest
+from emclean.models.spec import file_digest
 
 Ints = NDArray[np.int64]
 
@@ -181,7 +181,7 @@ class ClassTask:
         sha = hashlib.sha256(f"classes {RECIPE}\n{self.spec.to_json()}\n".encode())
         settings = {"rate": self.noise_rate, "seed": self.seed, "options": dict(self.options)}
         sha.update(json.dumps([asdict(self.recipe), settings], sort_keys=True).encode())
-        sha.update(_file_digest(self.pictures))
+        sha.update(file_digest(self.pictures))
         for name in _COLUMNS:
             _add(sha, name, getattr(self, name))
         if self.probabilities is not None:

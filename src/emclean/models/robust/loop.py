@@ -6,7 +6,6 @@ stopped goes on from its checkpoint exactly as if it had not been: same weights 
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from emclean.models.classifiers import engine
 from emclean.models.classifiers.augment import Pictures, as_floats, open_pictures, vary
 from emclean.models.classifiers.nets import Classifier, build
 from emclean.models.classifiers.spec import ClassEvaluation, ClassResult, ClassTask
+from emclean.models.files import whole
 from emclean.models.hooks import Hooks, Progress
 from emclean.models.robust import storage
 from emclean.models.robust.base import Batch, Judge, Method, Options, Stage, parameters
@@ -301,10 +301,8 @@ class Training:
             "memory": self.memory,
             "state": json.dumps(asdict(self.state)),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(content, draft)
-        os.replace(draft, path)
+        with whole(path) as draft:
+            torch.save(content, draft)
 
     def _resume(self) -> None:
         path = self.hooks.resume()

@@ -1,6 +1,5 @@
 """Segmenters on disk and at work: ``save``, ``load``, ``predict``."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emclean.errors import DataError
+from emclean.models.files import whole
 from emclean.models.segmenters.spec import SegmenterSpec
 from emclean.models.segmenters.unet import UNet
 
@@ -26,10 +26,8 @@ Map = NDArray[np.float32]
 def save(path: Path, spec: SegmenterSpec, state: Mapping[str, Tensor]) -> None:
     """Write a network's state under its final name only when it is whole."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, draft, {"spec": spec.to_json(), "format": _FORMAT})
-    os.replace(draft, path)
+    with whole(path) as draft:
+        save_file(tensors, draft, {"spec": spec.to_json(), "format": _FORMAT})
 
 
 def load(path: str | Path) -> UNet:

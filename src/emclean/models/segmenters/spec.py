@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 
 from emclean.models.classifiers.spec import require
-from emclean.models.spec import _file_digest
+from emclean.models.spec import file_digest
 
 RECIPE = 1
 """Goes up when the same job would train to other weights, so that stored results are not used again."""
@@ -93,7 +93,7 @@ class SegmentJob:
         sha = hashlib.sha256(f"segments {RECIPE}\n{self.spec.to_json()}\n{self.seed}\n".encode())
         sha.update(json.dumps(asdict(self.schedule), sort_keys=True).encode())
         for path in (*self.pictures, *self.maps):
-            sha.update(_file_digest(path))
+            sha.update(file_digest(path))
         return sha.hexdigest()[:16]
 
 

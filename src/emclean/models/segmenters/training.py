@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from emclean.errors import TrainingError
+from emclean.models.files import whole
 from emclean.models.hooks import Hooks, LocalHooks, Progress
 from emclean.models.segmenters import engine
 from emclean.models.segmenters.spec import SegmentJob, SegmentResult
@@ -191,10 +192,8 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "state": json.dumps([state.step, state.history, state.losses, state.seconds]),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(content, draft)
-        os.replace(draft, path)
+        with whole(path) as draft:
+            torch.save(content, draft)
 
     def _resume(self) -> None:
         """Go on from the checkpoint of the same job, if there is one."""

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from emclean.errors import LabelServiceError
-from emclean.stores.label_studio.convert import Reading
+from emclean.stores.label_studio.convert import Reading, task_data
 from emclean.stores.label_studio.page import COMMENT, PICTURE
 from emclean.types import Answer, AnsweredBox, TaskSpec
 
@@ -98,17 +98,7 @@ def shown(task: TaskSpec) -> str:
 
 def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
     """What is sent to create a task whose picture the browser finds at ``url``."""
-    data = {
-        "image": url,
-        "key": task.key,
-        "value": task.value,
-        "note": note(task),
-        "name": task.image.name,
-        "image_id": task.image.image_id,
-        "width": task.image.width,
-        "height": task.image.height,
-        "kind": task.kind,
-        "blind": task.blind,
+    data = task_data(task, url, note(task)) | {
         "label": shown(task),
         "label_id": task.suggestions[0].suggestion_id if shown(task) else "",
     }

@@ -93,13 +93,13 @@ def prediction(task: TaskSpec) -> dict[str, Any] | None:
     return {"model_version": MODEL_VERSION, "score": lowest, "result": regions}
 
 
-def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
-    """What is sent to create a task whose picture the browser finds at ``url``."""
-    data = {
+def task_data(task: TaskSpec, url: str, note: str) -> dict[str, Any]:
+    """What a task of any page holds: its picture at ``url``, the line above it, and by what it is known."""
+    return {
         "image": url,
         "key": task.key,
         "value": task.value,
-        "note": note(task),
+        "note": note,
         "name": task.image.name,
         "image_id": task.image.image_id,
         "width": task.image.width,
@@ -107,8 +107,12 @@ def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
         "kind": task.kind,
         "blind": task.blind,
     }
+
+
+def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
+    """What is sent to create a task whose picture the browser finds at ``url``."""
     shown = prediction(task)
-    return {"data": data, "predictions": [shown] if shown else []}
+    return {"data": task_data(task, url, note(task)), "predictions": [shown] if shown else []}
 
 
 def suggestions(task: Mapping[str, Any], categories: Sequence[str]) -> tuple[Suggestion, ...]:
