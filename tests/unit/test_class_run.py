@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -194,7 +195,8 @@ def test_tables_report_and_terminal_name_what_classes_have(ended):
     lines = rounds_table(summary).splitlines()
     assert "label accuracy  accuracy" in lines[0]
     assert "AP50" not in "".join(lines)
-    page = finishing.report_file(job).read_text()
+    page = re.sub(r"base64,[^\"]*", "", finishing.report_file(job).read_text())  # pictures may spell anything
+    assert "<img" in page
     assert "AP50" not in page
     assert "IoU" not in page
     assert "being told it" in page
