@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emclean.science.classes import asking
+from emclean.science.classes.votes import shares
 from emclean.science.selection import Pool
 
 P = np.array([[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.45, 0.55]])
@@ -21,6 +22,20 @@ def test_a_sure_contradiction_comes_before_what_is_merely_hard():
     labels = np.zeros(4, np.int64)
     assert np.argmax(asking.cross_entropy(labels, P)) == 1
     assert np.argmax(asking.entropy(P)) == 2  # blind to the label
+
+
+def test_several_given_labels_count_by_their_shares():
+    """Bernhardt's score is that of the labels given, not of what most of them say."""
+    said = np.array([[0, 0, 0], [0, 0, 1], [0, -1, 1], [1, 1, 1]])
+    p = np.tile([[0.9, 0.1]], (4, 1))
+    found = asking.cross_entropy(shares(said, 2), p)
+    rest = 0.9 * np.log(0.9) + 0.1 * np.log(0.1)
+    by_hand = [-(2 - k) / 2 * np.log(0.9) - k / 2 * np.log(0.1) + rest for k in (0, 2 / 3, 1, 2)]
+    assert found == pytest.approx(by_hand)
+    assert (np.diff(found) > 0).all()
+    one = asking.cross_entropy(said[:, 0], p)
+    assert one == pytest.approx(asking.cross_entropy(np.eye(2)[said[:, 0]], p))
+    assert one[1] < found[1]  # the two that agree with the model do not hide the third
 
 
 @given(st.floats(0.0, 1.0))

@@ -13,7 +13,7 @@ from emclean.loop.job import Job
 from emclean.loop.selecting import Pick, picked
 from emclean.loop.spending import dearer
 from emclean.loop.states import RunState
-from emclean.science.classes import asking
+from emclean.science.classes import asking, votes
 from emclean.science.cost import Changes
 from emclean.science.selection import Pool
 from emclean.types import Floats, Ints, Suggestion
@@ -52,24 +52,31 @@ def _pool(job: Job, strategy: str, given: ClassSet, judged: Judged, left: Ints, 
 def _scores(strategy: str, given: ClassSet, judged: Judged, left: Ints) -> dict[str, Floats]:
     """The column that a strategy ranks by; none where it ranks by what every pool has.
 
-    What was corrected without asking is judged as it stands now: an error that is thought mended needs no
-    expert.
+    Labels are those that were given, all votes of a picture as shares; what was corrected without asking is
+    judged as it stands now: an error that is thought mended needs no expert.
     """
     if not len(left):
         return {strategy: np.zeros(0)}
     if strategy == "cross_entropy":
-        return {strategy: asking.cross_entropy(judged.best[left], judged.probabilities[left])}
+        return {strategy: asking.cross_entropy(_given(given, judged)[left], judged.probabilities[left])}
     if strategy == "activelab":
         scores = asking.activelab(_votes(given, judged), judged.probabilities)
         return {strategy: np.where(judged.flips, 0.0, scores)[left]}
     return {}
 
 
+def _given(given: ClassSet, judged: Judged) -> Floats:
+    """The labels of all pictures as shares of the votes ``[n,K]``; of corrected ones the corrected label."""
+    n_classes = judged.probabilities.shape[1]
+    soft = votes.shares(given.all_votes()[Pictures(given).places(judged.ids)], n_classes)
+    return np.where(judged.flips[:, None], np.eye(n_classes)[judged.best], soft)
+
+
 def _votes(given: ClassSet, judged: Judged) -> Ints:
     """What every labeller and the expert (the last) say of all pictures ``[n,L+1]``."""
-    votes = given.all_votes()[Pictures(given).places(judged.ids)]
+    crowd = given.all_votes()[Pictures(given).places(judged.ids)]
     expert = np.array([judged.known.get(i, -1) for i in judged.ids], np.int64)
-    return np.concatenate([votes, expert[:, None]], axis=1)
+    return np.concatenate([crowd, expert[:, None]], axis=1)
 
 
 def _questions(job: Job, round_: int, judged: Judged, chosen: list[Pick], minutes: float) -> list[Question]:

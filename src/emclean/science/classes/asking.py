@@ -26,14 +26,22 @@ def entropy(probabilities: Floats) -> Floats:
     return np.asarray(-xlogy(probabilities, probabilities).sum(axis=1))
 
 
-def cross_entropy(labels: Ints, probabilities: Floats) -> Floats:
-    """Cross-entropy of the label against the prediction, less the prediction's entropy.
+def cross_entropy(given: Ints | Floats, probabilities: Floats) -> Floats:
+    """Cross-entropy of the given labels against the prediction, less the prediction's entropy.
 
-    Bernhardt et al. 2022 (Nature Communications 13, 1161). Large where the model is sure of
-    another class; what the model finds hard is not asked for that alone.
+    ``given`` is one label for each picture ``[n]``, or the share of its labels that name each class ``[n,K]``
+    (:func:`emclean.science.classes.votes.shares`), of which one label is the special case of a share of 1.
+    Source: Bernhardt et al. 2022 (Nature Communications 13, 1161), the score of their label cleaning: with
+    l the normalised counts of a picture's labels and p the prediction,
+
+        score = CE(l, p) - H(p) = - sum_k l_k log p_k + sum_k p_k log p_k.
+
+    Large where the model is sure of another class than the labels name; that labellers differ, or that the
+    model finds a picture hard, does not make it large alone. Chances are taken as 1e-6 at least.
     """
-    given = np.clip(probabilities[np.arange(len(labels)), labels], _EDGE, 1.0)
-    return np.asarray(-np.log(given) - entropy(probabilities))
+    logs = np.log(np.clip(probabilities, _EDGE, 1.0))
+    soft = np.eye(probabilities.shape[1])[given] if given.ndim == 1 else given
+    return np.asarray(-(soft * logs).sum(axis=1) - entropy(probabilities))
 
 
 def activelab(votes: Ints, probabilities: Floats) -> Floats:

@@ -40,3 +40,13 @@ def agreement(votes: Ints, n_classes: int) -> Floats:
     with np.errstate(invalid="ignore"):
         share: Floats = np.where(total > 0, named.max(axis=1) / total, np.nan)
     return share
+
+
+def shares(votes: Ints, n_classes: int) -> Floats:
+    """The share ``[n,K]`` of each picture's votes for every class: a soft label. Every picture needs one."""
+    named = counts(votes, n_classes)
+    total = named.sum(axis=1, keepdims=True)
+    if not total.all():
+        raise ValueError("votes: expected at least one for every picture")
+    found: Floats = named / total
+    return found
