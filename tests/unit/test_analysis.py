@@ -17,8 +17,8 @@ from emclean.imaging import simulate
 from emclean.imaging.segmentation import Levels, Settings
 from emclean.loop.analysis import gathering, judges, opening, particles, results, running
 from emclean.loop.analysis import segmenters as network_of
+from emclean.loop.analysis.looking import shown
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
-from emclean.loop.analysis.work import shown
 from emclean.loop.console import Console
 from emclean.models.classifiers import engine
 from emclean.models.classifiers.nets import build

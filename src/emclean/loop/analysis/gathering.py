@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emclean.imaging.segmentation import Levels, once
+from emclean.loop.analysis.looking import BYTES
+from emclean.loop.analysis.looking import SCHEMA as WINDOW
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece
-from emclean.loop.analysis.work import SCHEMA as WINDOW
 
 SCHEMA = pa.schema(
     [
@@ -127,13 +128,17 @@ def tables(folder: Path) -> Iterator[Tables]:
 
 def joined(home: Path, pieces: Sequence[Piece]) -> dict[str, NDArray[Any]]:
     """The objects of all windows of a picture, each once: columns as in the windows' files."""
-    parts = [pq.read_table(home / f"{piece.key}.parquet", schema=WINDOW) for piece in pieces]
+    return merged([pq.read_table(home / f"{piece.key}.parquet", schema=WINDOW) for piece in pieces], pieces)
+
+
+def merged(parts: Sequence[pa.Table], pieces: Sequence[Piece]) -> dict[str, NDArray[Any]]:
+    """The objects of a picture from the table of each of its windows, each once."""
     numbers = np.repeat([piece.window.number for piece in pieces], [part.num_rows for part in parts])
     table = pa.concat_tables(parts)
     columns: dict[str, NDArray[Any]] = {
-        name: table.column(name).to_numpy(zero_copy_only=False) for name in WINDOW.names if name != "picture"
+        name: table.column(name).to_numpy(zero_copy_only=False) for name in WINDOW.names if name not in BYTES
     }
-    columns["picture"] = _objects(table.column("picture").to_pylist())
+    columns |= {name: _objects(table.column(name).to_pylist()) for name in BYTES}
     boxes = np.stack([columns[name] for name in ("y1", "x1", "y2", "x2")], axis=1).astype(np.int64)
     centres = np.stack([columns["y"], columns["x"]], axis=1)
     kept = once(boxes, centres, columns["owned"].astype(np.bool_), numbers.astype(np.int64))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import ConfigError, DataError
+from emclean.loop.analysis.looking import usable_probability
 from emclean.loop.analysis.particles import LEFT, RIGHT, UNUSABLE, Particles
-from emclean.loop.analysis.work import usable_probability
 from emclean.loop.classes.sets import split
 from emclean.models import robust
 from emclean.models.classifiers import engine

@@ -20,9 +20,9 @@ from emclean.imaging import pose, simulate
 from emclean.imaging.segmentation import Settings
 from emclean.loop.analysis import particles
 from emclean.loop.analysis.judges import Wanted, check
+from emclean.loop.analysis.looking import maps_of
 from emclean.loop.analysis.particles import NAMES, UNUSABLE, Particles
 from emclean.loop.analysis.pieces import Micrograph
-from emclean.loop.analysis.work import maps_of
 from emclean.loop.classes import sets
 from emclean.loop.console import Console
 from emclean.loop.ingest import PictureFile, listing
