@@ -1,0 +1,63 @@
+"""The population table: the left share of every sample and picture, as counted and corrected."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from emclean.loop.analysis.gathering import REASONS, Counted
+from emclean.science.population import Confusion, Share, left_share
+
+POPULATION = pa.schema(
+    [
+        *((name, pa.string()) for name in ("level", "sample", "image")),
+        *((name, pa.int64()) for name in ("images", "particles", "left", *REASONS)),
+        *((n, pa.float64()) for n in ("naive", "naive_low", "naive_high", "corrected", "low", "high")),
+        *((n, pa.float64()) for n in ("design_effect", "true_left")),
+    ]
+)
+"""The columns of ``population.parquet``: one row for each sample and each picture (``level``). ``particles``
+are the usable ones; shares are 0-1; ``true_left`` is known of simulated micrographs only."""
+
+
+def population(
+    counts: Sequence[Counted], confusion: Confusion | None, confidence: float, truth: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The rows of the population table: every sample, then every picture."""
+    samples: dict[str, list[Counted]] = {}
+    for one in counts:
+        samples.setdefault(one.picture.sample, []).append(one)
+    rows = [
+        _row("sample", name, "", own, confusion, confidence, truth.get(name)) for name, own in samples.items()
+    ]
+    for one in counts:
+        name = one.picture.name
+        rows.append(_row("image", one.picture.sample, name, [one], confusion, confidence, truth.get(name)))
+    return rows
+
+
+def _row(
+    level: str,
+    sample: str,
+    image: str,
+    counts: Sequence[Counted],
+    confusion: Confusion | None,
+    confidence: float,
+    true: float | None,
+) -> dict[str, Any]:
+    """The row of a sample or picture; what is not known is None."""
+    known = confusion or Confusion(0, 0, 0, 0)
+    share = left_share([one.left for one in counts], [one.usable for one in counts], known, confidence)
+    row: dict[str, Any] = dict.fromkeys(POPULATION.names)
+    row |= {"level": level, "sample": sample, "image": image, "images": len(counts), "true_left": true}
+    row |= {"particles": sum(one.usable for one in counts), "left": sum(one.left for one in counts)}
+    row |= {reason: sum(one.set_aside[reason] for one in counts) for reason in REASONS}
+    return row if share is None else row | _figures(share)
+
+
+def _figures(share: Share) -> dict[str, Any]:
+    names = ("naive", "naive_low", "naive_high", "corrected", "low", "high", "design_effect")
+    found = {name: getattr(share, name) for name in names}
+    if share.corrected is None:  # then nothing is known of the bounds, either
+        found |= {"low": None, "high": None}
+    return found
