@@ -69,12 +69,33 @@ def test_no_pictures_make_no_order() -> None:
         Order(np.zeros(0, np.int64), (0,))
 
 
+def of_pairs(pairs: Any, groups: Any = None, seed: int = 0) -> ClassTask:
+    n = len(pairs)
+    return ClassTask("p", np.arange(n), np.zeros(n, int), pairs, out="o", groups=groups, seed=seed)
+
+
 def test_folds_are_even_and_keep_particles_whole() -> None:
     pairs = np.tile(np.arange(100) * 7, 2)
-    found = folds(pairs, 4, 0)
+    found = folds(of_pairs(pairs), 4)
     assert np.array_equal(found[:100], found[100:])
     assert np.bincount(found).tolist() == [50] * 4
-    assert not np.array_equal(found, folds(pairs, 4, 1))
+    assert not np.array_equal(found, folds(of_pairs(pairs, seed=1), 4))
+
+
+def test_folds_keep_groups_whole_however_unlike_their_sizes() -> None:
+    groups = np.tile(np.repeat(np.arange(9), [40, 20, 10, 10, 5, 5, 4, 3, 3]), 2)
+    for seed in range(5):
+        found = folds(of_pairs(np.tile(np.arange(100), 2), groups, seed), 2)
+        assert len(np.unique(np.stack([groups, found]), axis=1).T) == 9
+        assert 40 <= np.bincount(found).min()
+
+
+def test_groups_that_say_no_more_than_particles_change_no_fold() -> None:
+    pairs = np.tile(np.arange(50), 2)
+    alone, one = of_pairs(pairs, pairs + 7), of_pairs(pairs, np.zeros(100, int))
+    assert alone.groups is None
+    assert np.array_equal(folds(alone, 2), folds(of_pairs(pairs), 2))
+    assert np.array_equal(folds(one, 2), folds(of_pairs(pairs), 2))  # one group cannot be two folds
 
 
 def test_trusted_labels_replace_given_ones_and_new_rows_join(job: ClassTask) -> None:

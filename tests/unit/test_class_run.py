@@ -168,7 +168,8 @@ def test_what_is_held_back_is_never_trained_on(ended):
     kept = set(held(job, 1))
     assert kept
     assert kept.isdisjoint(trusted(job, 1))
-    rows = set(Pictures(job.kind.pool).labelled(held(job, 1))[0].tolist())
+    places, _ = Pictures(job.kind.pool).labelled(held(job, 1))
+    rows = set(job.kind.pool.rows[places].tolist())
     (final,) = [f for f in job.parts.compute.fits if f.task.seed == job.seed("final")][1:2]
     task = final.task
     assert rows.isdisjoint({*task.rows.tolist(), *task.validation_rows.tolist(), *task.trusted_rows.tolist()})

@@ -74,6 +74,8 @@ def test_a_recipe_names_the_field_at_fault(changes: dict[str, Any]) -> None:
         {"seed": -1},
         {"out": ""},
         {"probabilities": np.zeros((3, 2))},
+        {"groups": [0, 1]},
+        {"groups": np.arange(160)},  # a picture and its mirror image apart
     ],
 )
 def test_a_task_names_the_field_at_fault(job: ClassTask, changes: dict[str, Any]) -> None:
@@ -110,6 +112,11 @@ def test_a_task_is_known_by_its_content_not_by_its_places(job: ClassTask, tmp_pa
 )
 def test_whatever_decides_the_result_changes_the_digest(job: ClassTask, changes: dict[str, Any]) -> None:
     assert replace(job, **changes).digest() != job.digest()
+
+
+def test_groups_change_the_digest_where_they_say_more_than_particles(job: ClassTask) -> None:
+    assert replace(job, groups=job.pairs + 3).digest() == job.digest()
+    assert replace(job, groups=job.pairs // 10).digest() != job.digest()
 
 
 def test_another_label_or_picture_changes_the_digest(job: ClassTask, tmp_path: Path) -> None:

@@ -152,6 +152,19 @@ def test_methods_that_judge_labels_share_one_cross_fit(tmp_path):
     assert len(shared - {None}) == 1
 
 
+def test_a_cross_fit_keeps_groups_whole_and_the_cell_tells(tmp_path):
+    alone = class_set(tmp_path)
+    grouped = replace(alone, groups=alone.pairs // 4)
+    for method, differs in (("forward", True), ("gce", False)):
+        cell = Cell(method, "pair", 0.25, 0)
+        one, other = (trial(tmp_path, f"methods=[{method}]", train=given) for given in (alone, grouped))
+        facts = [{k: v for k, v in found.facts(cell).items() if k != "given"} for found in (one, other)]
+        assert (facts[0] != facts[1]) == differs
+        assert np.array_equal(
+            Case(other.bench, cell).task().groups, Case(other.bench, cell).parts.train.groups
+        )
+
+
 def test_too_few_particles_are_said(tmp_path):
     with pytest.raises(DataError, match="32 particles in the training part of seed 0; 32 are to be trusted"):
         check(trial(tmp_path, "trusted_pairs=32"))

@@ -39,13 +39,14 @@ class Pictures:
         """Where their mirror images stand; none where the set has none."""
         return self.places([f"{i}'" for i in ids]) if self.given.mirrored else np.zeros(0, np.int64)
 
-    def labelled(self, labels: Mapping[str, int]) -> tuple[Ints, Ints, Ints]:
-        """Rows, labels and particles of these pictures and of their mirror images, of the other class."""
+    def labelled(self, labels: Mapping[str, int]) -> tuple[Ints, Ints]:
+        """Where these pictures and their mirror images stand, and their labels: the other class for a mirror
+        image."""
         ids = sorted(labels)
         own = np.array([labels[i] for i in ids], np.int64)
         places = np.concatenate([self.places(ids), self.mirrors(ids)])
         both = np.concatenate([own, 1 - own]) if self.given.mirrored else own
-        return self.given.rows[places], both, self.given.pairs[places]
+        return places, both
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def class_fit(job: Job, settings: ActiveClasses, pictures: Pictures, training: T
     held = _validation(job, training)
     use = {i: label for i, label in training.labels.items() if i not in held}
     use.update({i: label for i, label in training.trusted.items() if i not in use})
-    rows, labels, pairs = pictures.labelled(use)
-    check_rows, check_labels, _ = pictures.labelled({i: training.labels[i] for i in held})
-    trusted_rows, trusted_labels, _ = pictures.labelled(training.trusted)
+    given = pictures.given
+    places, labels = pictures.labelled(use)
+    checks, check_labels = pictures.labelled({i: training.labels[i] for i in held})
+    trusted, trusted_labels = pictures.labelled(training.trusted)
     recipe = replace(
         known.recipe,
         steps=training.steps,
@@ -104,19 +106,20 @@ def class_fit(job: Job, settings: ActiveClasses, pictures: Pictures, training: T
         trusted_share=wanted.trusted_share,
     )
     task = ClassTask(
-        pictures.given.pictures,
-        rows,
+        given.pictures,
+        given.rows[places],
         labels,
-        pairs,
-        check_rows,
+        given.pairs[places],
+        given.rows[checks],
         check_labels,
-        trusted_rows,
+        given.rows[trusted],
         trusted_labels,
-        spec=spec_of(settings, len(pictures.given.classes)),
+        spec=spec_of(settings, len(given.classes)),
         recipe=recipe,
         seed=training.seed,
         out=str(job.workspace / "models" / "unnamed"),
         options=dict(known.options),
+        groups=given.groups[places],
     )
     return ClassFit(wanted.method, task, most_steps(wanted.method, recipe))
 

@@ -125,9 +125,11 @@ def _none() -> Ints:
 class ClassTask:
     """Everything that decides the outcome of one training, and the folder ``out`` that receives it.
 
-    ``labels`` (noisy) and ``pairs`` (the particle that a picture shows; a picture and its mirror image share
-    it) go with ``rows``. The labels of the validation part are noisy as well; labels that were bought from an
-    expert are ``trusted``, and may name rows of the training part, whose label they then replace.
+    ``labels`` (noisy), ``pairs`` (the particle that a picture shows; a picture and its mirror image share
+    it) and ``groups`` (what out-of-sample predictions may not part, a person or a scene; each particle its
+    own where None) go with ``rows``. The labels of the validation part are noisy as well; labels that were
+    bought from an expert are ``trusted``, and may name rows of the training part, whose label they then
+    replace.
     ``noise_rate`` is the share of wrong labels; None: a method that needs it estimates it from out-of-sample
     probabilities ``[n,K]`` of its training rows, which are ``probabilities`` or, where those are None, come
     from a cross-fit of its own. ``options`` are a method's own settings, over its defaults.
@@ -148,6 +150,7 @@ class ClassTask:
     out: str = ""
     probabilities: NDArray[np.float64] | None = None
     options: Mapping[str, float] = field(default_factory=dict)
+    groups: Ints | None = None
 
     def __post_init__(self) -> None:
         for name in _COLUMNS:
@@ -167,6 +170,18 @@ class ClassTask:
         require(bool(self.out), "out", "a folder", self.out)
         object.__setattr__(self, "options", dict(self.options))
         self._check_probabilities(n)
+        self._check_groups(n)
+
+    def _check_groups(self, n: int) -> None:
+        if self.groups is None:
+            return
+        groups = _column("groups", self.groups)
+        require(len(groups) == n, "groups", f"{n}, one per row", len(groups))
+        particles = len(np.unique(self.pairs))
+        both = len(np.unique(np.stack([self.pairs, groups]), axis=1).T)
+        require(both == particles, "groups", "one group for each particle", f"{both} for {particles}")
+        alone = len(np.unique(groups)) == particles  # says no more than the particles do
+        object.__setattr__(self, "groups", None if alone else groups)
 
     def _check_probabilities(self, n: int) -> None:
         if self.probabilities is None:
@@ -186,6 +201,8 @@ class ClassTask:
             _add(sha, name, getattr(self, name))
         if self.probabilities is not None:
             _add(sha, "probabilities", self.probabilities)
+        if self.groups is not None:
+            _add(sha, "groups", self.groups)
         return sha.hexdigest()[:16]
 
 

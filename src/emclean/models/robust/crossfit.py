@@ -1,4 +1,4 @@
-"""Out-of-sample probabilities of all training pictures, by cross-fitting over folds of particles."""
+"""Out-of-sample probabilities of all training pictures, by cross-fitting over folds of groups."""
 
 from torch import Tensor
 
@@ -11,8 +11,9 @@ FOLDS = 2
 class CrossFit(Method):
     """Per fold, a network is trained on the pictures outside of it and predicts those inside.
 
-    A picture and its mirror image are always in the same fold. The weights best on the validation part are
-    kept; each fold takes half of the recipe's steps, so that all folds together cost one training.
+    A picture and its mirror image, and all pictures of a group, are in the same fold. The weights best on the
+    validation part are kept; each fold takes half of the recipe's steps, so that all folds together cost one
+    training.
     """
 
     name = "crossfit"

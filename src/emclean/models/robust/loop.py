@@ -124,7 +124,7 @@ class Training:
 
     def fold(self, number: int) -> Tensor:
         """Mask ``[n]`` of the pictures in this fold; pictures beyond the task's rows are in none."""
-        inside = folds(self.task.pairs, FOLDS, self.task.seed) == number
+        inside = folds(self.task, FOLDS) == number
         mask = np.zeros(len(self.labels), bool)
         mask[: len(inside)] = inside
         return torch.from_numpy(mask).to(self.device)

@@ -1,6 +1,6 @@
 """Which pictures a step trains on: everything is a function of seed, stage and step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,22 @@ class Order:
         return np.random.default_rng([*self.seed, turn]).permutation(self.places)
 
 
-def folds(pairs: Ints, number: int, seed: int) -> Ints:
-    """A fold from 0 to ``number`` - 1 for every picture; all pictures of a particle are in the same."""
-    particles, of = np.unique(pairs, return_inverse=True)
-    order = np.random.default_rng([seed, 3]).permutation(len(particles))
-    return (order % number)[of].astype(np.int64)
+def folds(task: ClassTask, number: int) -> Ints:
+    """A fold from 0 to ``number`` - 1 for every row; a group of the task is in one fold as a whole.
+
+    Groups come in random order, each into the fold that has the fewest pictures so far. Fewer groups than
+    folds are parted by particle.
+    """
+    units = task.pairs if task.groups is None else task.groups
+    names, of, counts = np.unique(units, return_inverse=True, return_counts=True)
+    if task.groups is not None and len(names) < number:
+        return folds(replace(task, groups=None), number)
+    ranks = np.random.default_rng([task.seed, 3]).permutation(len(names))
+    taken, fold = np.zeros(number, np.int64), np.zeros(len(names), np.int64)
+    for unit in np.argsort(ranks).tolist():
+        fold[unit] = int(taken.argmin())
+        taken[fold[unit]] += counts[unit]
+    return fold[of]
 
 
 def seeded(*parts: int) -> int:

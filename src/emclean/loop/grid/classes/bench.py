@@ -62,6 +62,11 @@ class Bench:
         chosen = self.chosen(method)
         return chosen.needs_suspects or (chosen.needs_rate and not self.courses[method].true_rate)
 
+    def parted_by(self, method: str) -> str | None:
+        """What the folds of a method's cross-fit keep together beside particles, if there is anything."""
+        grouped = len(np.unique(self.train.groups)) < len(np.unique(self.train.pairs))
+        return "groups" if grouped and self.judges(method) else None
+
     def steps(self, method: str) -> int:
         """The training steps of a cell, with those of the cross-fit by which labels are judged."""
         course = self.courses[method]
@@ -178,6 +183,7 @@ class Case:
             int(_rng(self.cell, "training").integers(2**31)),
             self.bench.models,
             options=self.course.options,
+            groups=parts.train.groups,
         )
 
     def trusted(self) -> Ints:

@@ -41,7 +41,9 @@ class ClassExperiment:
             "votes": self.bench.train.said() if cell.noise == CROWD else None,
             "trusted": self.bench.trusts(cell.method),
         }
-        return {"given": given, "recipe": RECIPE, "training": TRAINING}
+        parted = self.bench.parted_by(cell.method)
+        folds = {"folds": parted} if parted else {}
+        return {"given": given, "recipe": RECIPE, "training": TRAINING, **folds}
 
     def steps(self, cell: Cell) -> int:
         """Those of the method, and of the cross-fit by which it judges labels."""
