@@ -13,7 +13,9 @@ from emclean.models.classifiers import engine
 from emclean.models.classifiers.spec import ClassResult, ClassTask
 from emclean.models.hooks import LocalHooks, Progress
 from emclean.models.robust import METHODS, crossfit, fit, steps
-from emclean.models.robust.loop import clearly_below, pace
+from emclean.models.robust.base import Stage
+from emclean.models.robust.cross_entropy import CrossEntropy
+from emclean.models.robust.loop import Training, clearly_below, pace
 from emclean.models.robust.sampling import Order, Samples, folds
 from emclean.science.classes import RateEstimate
 from tests.class_toys import RECIPE, SPEC, Toy, task, toy
@@ -109,6 +111,7 @@ def test_trusted_labels_replace_given_ones_and_new_rows_join(job: ClassTask) -> 
     assert found.labels.tolist() == [1 - job.labels[0], *job.labels[1:].tolist(), 1]
 
 
+@pytest.mark.slow
 def test_a_share_of_every_batch_is_of_trusted_labels(job: ClassTask, data: Toy) -> None:
     """Labels that say nothing are borne when a few that are right are shown often enough."""
     lot = np.random.default_rng(0).integers(0, 2, 80)
@@ -131,6 +134,35 @@ def test_the_learning_rate_falls_by_half_a_cosine() -> None:
     assert pace(0.9, "constant") == 1.0
 
 
+def test_a_late_schedule_falls_to_nothing_and_forgets_faster(job: ClassTask) -> None:
+    assert [pace(done, "late_linear") for done in (0.0, 0.375, 0.6875, 1.0)] == pytest.approx([1, 1, 0.5, 0])
+    betas = []
+
+    class Seen(CrossEntropy):
+        def update(self, run: Any, batch: Any) -> float:
+            betas.append(run.optimiser.param_groups[0]["betas"][0])
+            return super().update(run, batch)
+
+    recipe = replace(RECIPE, steps=8, schedule="late_linear")
+    Training([(Seen(), Stage("train", 8))], replace(job, recipe=recipe), hooks(job), None, "d").run()
+    assert betas == [0.9] * 3 + [0.1] * 5
+
+
+def test_adadelta_is_that_of_the_source(job: ClassTask) -> None:
+    recipe = replace(RECIPE, optimiser="adadelta", lr=1.0, steps=2)
+    run = Training([(CrossEntropy(), Stage("train", 2))], replace(job, recipe=recipe), hooks(job), None, "d")
+    run.run()
+    assert isinstance(run.optimiser, torch.optim.Adadelta)
+    assert {(g["rho"], g["eps"]) for g in run.optimiser.param_groups} == {(0.95, 1e-7)}
+
+
+def test_two_step_may_be_told_how_many_steps_come_first() -> None:
+    options = {"first": 90, "share": 0.25, "second_lr": 1.0}
+    stages = METHODS["two_step"].stages(replace(RECIPE, steps=500), options)
+    assert [stage.steps for stage in stages] == [90, 410]
+
+
+@pytest.mark.slow
 def test_the_best_weights_stay_or_the_last(job: ClassTask, data: Toy) -> None:
     """With validation labels turned round, weights look worse the more they have learnt."""
     job = replace(job, validation_labels=1 - data.truth(job.validation_rows))
@@ -205,6 +237,7 @@ def test_two_step_begins_with_the_trusted_alone(job: ClassTask, data: Toy) -> No
     assert result.history[0].accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_crossfit_probabilities_are_out_of_sample(job: ClassTask, data: Toy) -> None:
     """Labels drawn by lot cannot be met by a model that did not see them."""
     lot = np.random.default_rng(0).integers(0, 2, 80)

@@ -74,6 +74,7 @@ def test_columns_follow_only_where_annotators_are_told_apart(pool):
     np.testing.assert_allclose(after.labels[:, -3:], np.tile(told.habits["careless"], (len(plain.labels), 1)))
 
 
+@pytest.mark.slow
 def test_a_label_of_the_careless_one_is_trusted_less():
     """Both label every image, so that nothing but the name tells their labels apart."""
     rng = np.random.default_rng(1)

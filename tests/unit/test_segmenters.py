@@ -90,6 +90,7 @@ def test_training_learns_and_goes_on_from_a_checkpoint_to_the_same_weights(job, 
         assert torch.allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trained_network_finds_the_discs(tmp_path, job):
     schedule = SegmentSchedule(
         max_steps=60, batch=4, crop=64, lr=1e-2, zoom=(1.0, 1.0), eval_every=30, ema=0.9
