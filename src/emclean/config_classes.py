@@ -73,7 +73,7 @@ class ClassData(Section):
 class Classifier(Section):
     """A network, its training, and how pictures are varied in it."""
 
-    family: Literal["compact", "basic"] = "compact"
+    family: Literal["compact", "basic", "pooled"] = "compact"
     size: int = Field(64, ge=16, multiple_of=16)
     steps: int = Field(400, ge=1)
     batch: int = Field(64, ge=1)
@@ -90,7 +90,7 @@ class Classifier(Section):
 class GridClassifier(Section):
     """What every cell has in place of what its preset says; none: the preset's."""
 
-    family: Literal["compact", "basic"] | None = None
+    family: Literal["compact", "basic", "pooled"] | None = None
     size: int | None = Field(None, ge=16, multiple_of=16)
     steps: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=1)

@@ -167,6 +167,8 @@ def test_the_share_that_is_kept_falls_to_one_less_the_rate() -> None:
     assert shares == close([1.0, 0.8, 0.6, 0.6])
     short = kept_share(running("co_teaching", epoch=2.0, done=0.5, rate=0.4))  # four epochs in all
     assert short == close(0.6)
+    early = {"ramp_epochs": 320.0, "ramp_share": 0.25}
+    assert kept_share(running("co_teaching", epoch=0.5, done=0.125, rate=0.4, options=early)) == close(0.8)
 
 
 def test_trusted_labels_are_never_left_out() -> None:

@@ -21,6 +21,15 @@ def test_the_basic_network_is_the_sources() -> None:
     assert [c.out_channels for c in convolutions] == [64, 64]
     assert [d.out_features for d in dense] == [64, 2]
     assert [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)] == [0.5]
+    assert [d.in_features for d in dense] == [64 * 30 * 30, 64]  # convolutions without padding
+
+
+def test_the_network_for_co_teaching_is_88_times_smaller() -> None:
+    basic, pooled = (
+        sum(p.numel() for p in build(ClassifierSpec(family, size=128)).parameters())
+        for family in ("basic", "pooled")
+    )
+    assert round(basic / pooled) == 88
 
 
 def test_the_compact_network_is_small() -> None:

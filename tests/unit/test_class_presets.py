@@ -32,8 +32,10 @@ def test_fair_has_every_method_with_one_network_and_budget() -> None:
 def test_faithful_is_the_three_methods_of_the_source() -> None:
     faithful = PRESETS["faithful"]
     assert set(faithful) == {"cross_entropy", "two_step", "co_teaching"}
-    assert {item.spec.family for item in faithful.values()} == {"basic"}
+    families = {name: item.spec.family for name, item in faithful.items()}
+    assert families == {"cross_entropy": "basic", "two_step": "basic", "co_teaching": "pooled"}
     assert {item.spec.size for item in faithful.values()} == {128}
+    assert faithful["cross_entropy"].recipe.lr == 1000 * faithful["two_step"].recipe.lr
     assert [name for name, item in faithful.items() if item.true_rate] == ["co_teaching"]
 
 

@@ -129,10 +129,10 @@ def test_a_course_is_the_presets_save_where_keys_say_else():
 def test_the_usage_page_tells_what_the_presets_have():
     text = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
     fair, faithful = (PRESETS[kind]["cross_entropy"] for kind in ("fair", "faithful"))
-    assert f"({fair.recipe.steps}; `faithful`: {faithful.recipe.steps})" in text
+    assert f"({fair.recipe.steps}; `faithful`: {faithful.recipe.steps} for" in text
     assert f"({fair.spec.size}; `faithful`: {faithful.spec.size})" in text
     assert f"pictures in a step ({fair.recipe.batch}; {faithful.recipe.batch})" in text
-    assert f"learning rate ({fair.recipe.lr:g})" in text
+    assert f"learning rate ({fair.recipe.lr:g}; `faithful`: {faithful.recipe.lr:g} for" in text
 
 
 def test_grids_over_boxes_and_classes_have_names_of_their_own():

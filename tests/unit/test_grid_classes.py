@@ -134,7 +134,16 @@ def test_the_true_rate_is_told_by_the_faithful_preset_alone(tmp_path):
     assert (Case(fair, cell).task().noise_rate, Case(faithful, cell).task().noise_rate) == (None, 0.25)
     assert (fair.judges("co_teaching"), faithful.judges("co_teaching")) == (True, False)
     course = faithful.courses["co_teaching"]
-    assert (course.spec.family, course.spec.size, course.recipe.keep) == ("basic", 16, "last")
+    assert (course.spec.family, course.spec.size, course.recipe.keep) == ("pooled", 16, "last")
+
+
+def test_fewer_steps_keep_the_proportions_of_the_source(tmp_path):
+    wanted = ("preset=faithful", "methods=[cross_entropy, two_step, co_teaching]")
+    bench = trial(tmp_path, *wanted, "classifier={size: 16, steps: 2870}").bench
+    recipes = {name: found.recipe for name, found in bench.courses.items()}
+    assert [recipe.steps for recipe in recipes.values()] == [2870, 2871, 390]
+    assert [recipe.eval_every for recipe in recipes.values()] == [29, 29, 10]
+    assert bench.courses["two_step"].options["first"] == 90
 
 
 def test_methods_that_judge_labels_share_one_cross_fit(tmp_path):

@@ -17,13 +17,13 @@ from emclean.models.spec import file_digest
 
 Ints = NDArray[np.int64]
 
-FAMILIES = ("compact", "basic")
+FAMILIES = ("compact", "basic", "pooled")
 """The networks that can be built, by name."""
 
-OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "constant")
+OPTIMISERS = ("adam", "sgd", "adadelta")
+SCHEDULES = ("cosine", "constant", "late_linear")
 
-RECIPE = 1
+RECIPE = 2
 """Goes up when the same task would train to other weights, so that stored results are not used again."""
 
 
@@ -37,8 +37,9 @@ def require(sound: bool, name: str, expected: str, got: object) -> None:
 class ClassifierSpec:
     """One classifier.
 
-    ``family``: ``basic`` is the source's network (two convolutions, one dense layer), ``compact`` a small
-    residual network with normalisation and global pooling. ``size`` is the side in pixels that pictures are
+    ``family``: ``basic`` is the source's network (two convolutions, one dense layer), ``pooled`` its network
+    for co-teaching, 88 times smaller, ``compact`` a small residual network with normalisation and global
+    pooling. ``size`` is the side in pixels that pictures are
     brought to; ``width`` the channels of the first maps (0: the family's own). ``mirror`` makes the answer
     mirror-equivariant by construction, for two classes: p(left-right flip of x) = 1 - p(x).
     """
@@ -75,9 +76,10 @@ class ClassifierSpec:
 class ClassRecipe:
     """How long and how fast to train, and how pictures are varied.
 
-    ``steps`` batches of ``batch`` pictures are trained on, at ``lr`` falling with the ``schedule``. ``adam``
-    is AdamW, ``sgd`` has momentum 0.9. ``rotate`` is the largest turn in degrees, ``zoom`` the range of
-    magnifications, ``shift`` the largest move as a share of the side; ``half_turns`` turns half of the
+    ``steps`` batches of ``batch`` pictures are trained on, at ``lr`` falling with the ``schedule``
+    (``late_linear``: constant for 15 of 40 parts, then linearly to 0). ``adam`` is AdamW, ``sgd`` has
+    momentum 0.9, ``adadelta`` rho 0.95 and epsilon 1e-7. ``rotate`` is the largest turn in degrees, ``zoom``
+    the range of magnifications, ``shift`` the largest move as a share of the side; ``half_turns`` turns half of the
     pictures by 180 degrees, ``flip`` mirrors half of them (only for sets whose mirror image is of the same
     class). Every ``eval_every`` steps, and after the last, the (noisy) validation part is predicted; ``keep``
     says which weights stay: the ``last``, or the ``best``: those of the latest evaluation that is not clearly

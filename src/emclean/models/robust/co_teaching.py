@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emclean.models.robust.base import Batch, Method, Run, logits_of, mean_over, settings
-from emclean.models.robust.small_loss import RAMP_EPOCHS, kept_share, note, smallest
+from emclean.models.robust.small_loss import RAMP_EPOCHS, RAMP_SHARE, kept_share, note, smallest
 
 
 class CoTeaching(Method):
@@ -16,7 +16,7 @@ class CoTeaching(Method):
     name = "co_teaching"
     networks = 2
     needs_rate = True
-    options = settings(ramp_epochs=RAMP_EPOCHS)
+    options = settings(ramp_epochs=RAMP_EPOCHS, ramp_share=RAMP_SHARE)
 
     def loss(self, run: Run, batch: Batch) -> Tensor:
         """Sum of both networks' mean losses on what the other picked."""

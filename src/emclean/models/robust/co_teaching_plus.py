@@ -5,7 +5,7 @@ from torch import Tensor
 
 from emclean.models.robust.base import Batch, Run, settings
 from emclean.models.robust.co_teaching import CoTeaching
-from emclean.models.robust.small_loss import RAMP_EPOCHS, kept_share, smallest
+from emclean.models.robust.small_loss import RAMP_EPOCHS, RAMP_SHARE, kept_share, smallest
 
 
 class CoTeachingPlus(CoTeaching):
@@ -15,7 +15,7 @@ class CoTeachingPlus(CoTeaching):
     """
 
     name = "co_teaching_plus"
-    options = settings(ramp_epochs=RAMP_EPOCHS, warm=0.3)
+    options = settings(ramp_epochs=RAMP_EPOCHS, ramp_share=RAMP_SHARE, warm=0.3)
 
     def pick(self, run: Run, batch: Batch, losses: Tensor, logits: list[Tensor]) -> Tensor:
         """The smallest losses among the pictures in dispute."""

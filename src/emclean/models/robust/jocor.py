@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from emclean.models.robust.base import Batch, Method, Run, logits_of, mean_over, settings
-from emclean.models.robust.small_loss import RAMP_EPOCHS, kept_share, note, smallest
+from emclean.models.robust.small_loss import RAMP_EPOCHS, RAMP_SHARE, kept_share, note, smallest
 
 
 class JoCoR(Method):
@@ -17,7 +17,7 @@ class JoCoR(Method):
     name = "jocor"
     networks = 2
     needs_rate = True
-    options = settings(ramp_epochs=RAMP_EPOCHS, agree=0.5)
+    options = settings(ramp_epochs=RAMP_EPOCHS, ramp_share=RAMP_SHARE, agree=0.5)
 
     def loss(self, run: Run, batch: Batch) -> Tensor:
         """Mean of the joint loss over the pictures where it is smallest."""

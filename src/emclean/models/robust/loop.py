@@ -30,6 +30,9 @@ from emclean.models.robust.sampling import Order, Samples, folds, seeded
 
 _FLAT = 0.02  # the share of the learning rate that is left at the end of the cosine
 _MOMENTUM = 0.9
+_RHO, _EPSILON = 0.95, 1e-7  # Adadelta as Keras has it, which the source's code uses
+_HELD = 15 / 40  # the part of a late_linear schedule at the full rate; from then on Adam's first beta is low
+_LATE_BETA = 0.1
 
 States = list[dict[str, Tensor]]
 
@@ -182,6 +185,8 @@ class Training:
         ]
         if recipe.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=recipe.lr, momentum=_MOMENTUM, fused=True)
+        if recipe.optimiser == "adadelta":
+            return torch.optim.Adadelta(groups, lr=recipe.lr, rho=_RHO, eps=_EPSILON)
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
 
     def _ended(self) -> bool:
@@ -193,6 +198,8 @@ class Training:
         torch.manual_seed(seeded(self.task.seed, 2, state.stage, state.step))
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr * self.stage.lr * pace(self.done, recipe.schedule)
+            if recipe.schedule == "late_linear" and self.done >= _HELD and "betas" in group:
+                group["betas"] = (_LATE_BETA, group["betas"][1])
         for network in self.networks:
             network.train()
         index = self._places()
@@ -346,9 +353,15 @@ class Training:
 
 
 def pace(done: float, schedule: str) -> float:
-    """The share of the learning rate when ``done`` of the stage is behind: 1, or half a cosine to 2 %."""
+    """The share of the learning rate when ``done`` of the stage is behind.
+
+    Always 1; or 1 for 15 of 40 parts and then linearly to 0, as in the public code of co-teaching (Han et al.
+    2018); or half a cosine to 2 %.
+    """
     if schedule == "constant":
         return 1.0
+    if schedule == "late_linear":
+        return min(1.0, (1 - done) / (1 - _HELD))
     return _FLAT + (1 - _FLAT) * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -6,16 +6,17 @@ from torch import Tensor
 from emclean.models.robust.base import Run
 
 RAMP_EPOCHS = 10.0  # T_k of co-teaching
+RAMP_SHARE = 0.5
 
 
 def kept_share(run: Run) -> float:
     """R(T) = 1 - tau min(T / T_k, 1) (Han et al. 2018, algorithm 1), tau being the rate of wrong labels.
 
-    T counts epochs. T_k is ``ramp_epochs``, but never more than half of the training, so that short ones
-    also come to discard.
+    T counts epochs. T_k is ``ramp_epochs``, but never more than the share ``ramp_share`` of the training, so
+    that short ones also come to discard.
     """
     total = run.epoch / run.done if run.done else float("inf")
-    ramp = min(run.options["ramp_epochs"], total / 2)
+    ramp = min(run.options["ramp_epochs"], run.options["ramp_share"] * total)
     return 1.0 - run.rate * min(run.epoch / ramp, 1.0)
 
 

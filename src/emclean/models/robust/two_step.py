@@ -7,18 +7,20 @@ from emclean.models.robust.base import Method, Options, Run, Stage, settings
 
 
 class TwoStep(Method):
-    """Plain cross-entropy, on trusted labels for a ``share`` of the steps, then on all labels.
+    """Plain cross-entropy, on trusted labels for a ``share`` of the steps (or for ``first`` of them, where that
+    is not 0), then on all labels.
 
     The second step goes on from the first one's weights, at ``second_lr`` times the learning rate.
     """
 
     name = "two_step"
     needs_trusted = True
-    options = settings(share=0.25, second_lr=1.0)
+    options = settings(share=0.25, second_lr=1.0, first=0)
 
     def stages(self, recipe: ClassRecipe, options: Options) -> list[Stage]:
         """The few, then all."""
-        first = max(1, min(recipe.steps - 1, round(options["share"] * recipe.steps)))
+        wanted = round(options["first"] or options["share"] * recipe.steps)
+        first = max(1, min(recipe.steps - 1, wanted))
         rest = max(1, recipe.steps - first)
         return [Stage("trusted", first), Stage("noisy", rest, fresh=False, lr=options["second_lr"])]
 
