@@ -78,14 +78,15 @@ class ClassRecipe:
 
     ``steps`` batches of ``batch`` pictures are trained on, at ``lr`` falling with the ``schedule``
     (``late_linear``: constant for 15 of 40 parts, then linearly to 0). ``adam`` is AdamW, ``sgd`` has
-    momentum 0.9, ``adadelta`` rho 0.95 and epsilon 1e-7. ``rotate`` is the largest turn in degrees, ``zoom``
-    the range of magnifications, ``shift`` the largest move as a share of the side; ``half_turns`` turns half of the
-    pictures by 180 degrees, ``flip`` mirrors half of them (only for sets whose mirror image is of the same
-    class). Every ``eval_every`` steps, and after the last, the (noisy) validation part is predicted; ``keep``
-    says which weights stay: the ``last``, or the ``best``: those of the latest evaluation that is not clearly
-    (by a standard error) below the best one. ``ema`` is the decay of
-    averaged weights, which are then what is validated and kept; 0 averages nothing. Of every batch,
-    ``trusted_share`` is drawn from the trusted labels where there are any, however few beside the others.
+    momentum 0.9, ``adadelta`` rho 0.95 and epsilon 1e-7. ``rotate`` is the largest turn in degrees,
+    ``zoom`` the range of magnifications, ``shift`` the largest move as a share of the side;
+    ``half_turns`` turns half of the pictures by 180 degrees, ``flip`` mirrors half of them (only for sets
+    whose mirror image is of the same class). Every ``eval_every`` steps, and after the last, the (noisy)
+    validation part is predicted; ``keep`` says which weights stay: the ``last``, or the ``best``: those
+    of the latest evaluation that is not clearly (by a standard error) below the best one. ``ema`` is the
+    decay of averaged weights, which are then what is validated and kept; 0 averages nothing. Of every
+    batch, ``trusted_share`` is drawn from the trusted labels where there are any, however few beside the
+    others.
     """
 
     steps: int = 400

@@ -7,9 +7,9 @@ from emclean.models.robust.base import Method, Options, Run, Stage, settings
 
 
 class TwoStep(Method):
-    """Plain cross-entropy, on trusted labels for a ``share`` of the steps (or for ``first`` of them, where that
-    is not 0), then on all labels.
+    """Plain cross-entropy, on trusted labels for a ``share`` of the steps, then on all labels.
 
+    ``first``, where it is not 0, is the number of steps on trusted labels instead.
     The second step goes on from the first one's weights, at ``second_lr`` times the learning rate.
     """
 
