@@ -20,7 +20,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 import emclean
 from emclean.errors import DataError
 from emclean.imaging import readers
-from serving import figures, schemas, uploads
+from emclean.imaging.windows import Whole
+from serving import figures, micrographs, schemas, uploads
 from serving.figures import Figures, Told
 from serving.labelling import choice_names_of, chosen, find_picture, names_of, prediction
 from serving.limits import BodyLimit, TokenGuard, max_bytes, read_token
@@ -46,6 +47,7 @@ class Settings:
     figures: str | None = None
     max_bytes: int = 0
     max_pixels: int = 100_000_000
+    max_analysed: int = 25_000_000
     min_score: float = 0.3
 
     def limit(self) -> int:
@@ -53,11 +55,20 @@ class Settings:
         return self.max_bytes or max_bytes()
 
 
-OTHER = {
-    "boxes": ("no_detector", "This service holds a classifier, not a detector.", "Use /v1/classify."),
-    "classes": ("no_classifier", "This service holds a detector, not a classifier.", "Use /v1/detect."),
+KINDS = {
+    "boxes": ("detector", "a detector", "/v1/detect"),
+    "classes": ("classifier", "a classifier", "/v1/classify"),
+    "analysis": ("analysis", "an analysis of micrographs", "/v1/analyze"),
 }
-"""Code, message and advice where a model of the other kind is held than a route needs."""
+"""What a model can be, by its card's ``task``: a short name, a longer one, and the route that it answers."""
+
+
+def of_kind(model: Loaded, task: str) -> Loaded:
+    """The model, where it is of this kind; a :class:`Refusal` names the route that it answers."""
+    if model.task == task:
+        return model
+    (name, wanted, _), (_, held, route) = KINDS[task], KINDS[model.task]
+    raise Refusal(404, f"no_{name}", f"This service holds {held}, not {wanted}.", f"Use {route}.")
 
 
 class Service:
@@ -78,9 +89,7 @@ class Service:
         model = self.holder.current
         if model is None:
             raise Refusal(503, "no_model", "No model is loaded.", "See /healthz; deploy a model version.")
-        if task is not None and model.task != task:
-            raise Refusal(404, *OTHER[task])
-        return model
+        return model if task is None else of_kind(model, task)
 
     async def detect(self, data: bytes, min_score: float | None, preview: bool) -> schemas.Detections:
         """Read a picture and search it, away from the event loop."""
@@ -132,6 +141,19 @@ class Service:
             preview=uploads.preview(pixels) if preview else None,
         )
 
+    async def analyse(self, data: bytes, nm: float | None, overlay: bool) -> schemas.Analysis:
+        """Find and judge the particles of a micrograph, away from the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, self._analyse, data, nm, overlay)
+
+    def _analyse(self, data: bytes, nm: float | None, overlay: bool) -> schemas.Analysis:
+        since, model = perf_counter(), self.model("analysis")
+        picture = readers.read(data, "upload", self.settings.limit(), self.settings.max_analysed)
+        found = self.holder.analyse(model, Whole(picture), nm)
+        self.metrics.found(len(found.boxes))
+        shown = micrographs.marked(picture, found, model) if overlay else None
+        return micrographs.answer(_facts(data, picture), found, model, perf_counter() - since, shown)
+
     async def predict(self, request: schemas.PredictRequest) -> list[dict[str, Any]]:
         """Predictions for Label Studio's tasks, one after another."""
         loop = asyncio.get_running_loop()
@@ -141,6 +163,7 @@ class Service:
         model = self.model()
         if model.task == "classes":
             return self._predict_classes(model, request)
+        of_kind(model, "boxes")
         names = names_of(request.label_config)
         workspace = Path(self.settings.workspace)
         pictures = [find_picture(workspace, task.data) for task in request.tasks]
@@ -290,6 +313,16 @@ def _add_detection(api: FastAPI, service: Service) -> None:
         service.model("classes")
         return await service.classify(await picture_bytes(request), preview)
 
+    @api.post("/v1/analyze", responses=ERRORS, openapi_extra=UPLOAD, tags=["model"])
+    async def analyze(
+        request: Request,
+        pixel_size_nm: Annotated[float | None, Query(gt=0)] = None,
+        overlay: bool = False,
+    ) -> schemas.Analysis:
+        """The particles of a micrograph (PNG, JPEG or TIFF), their hands, and the left share of them."""
+        service.model("analysis")
+        return await service.analyse(await picture_bytes(request), pixel_size_nm, overlay)
+
     @api.get("/v1/model", responses=ERRORS, tags=["model"])
     async def model() -> schemas.ModelFacts:
         """Which model answers here."""
@@ -301,7 +334,7 @@ def _add_detection(api: FastAPI, service: Service) -> None:
             model_version=held.version,
             sha256=held.sha256,
             label_revision=held.label_revision,
-            family=str(held.detector.spec.family),
+            family=str(held.network.spec.family),
             categories=list(held.categories),
             metrics=metrics,
             task=held.task,

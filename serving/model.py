@@ -6,17 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emclean.errors import EmcleanError, ServingError
+from emclean.imaging.readers import Picture
 from emclean.imaging.sheets import fitted
+from emclean.imaging.windows import Whole, Windows
+from emclean.models import parts
 from emclean.models.classifiers import answering
 from emclean.models.classifiers import engine as classifiers
 from emclean.models.knots import calibrate, knots_of
 from emclean.types import Predictions
+
+if TYPE_CHECKING:
+    from emclean.loop.analysis.picture import Analyst, Found
 
 Load = Callable[[str], Any]
 Predict = Callable[[Any, Iterable[NDArray[np.uint8]]], Iterator[Predictions]]
@@ -51,14 +57,15 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in use, a detector or (``task`` is ``classes``) a classifier.
+    """A model in use: a detector (``task`` is ``boxes``), a classifier (``classes``) or an ``analysis``.
 
-    ``knots [K,2]`` map a detector's raw scores to probabilities; no knots leave scores as they are. ``form``
-    says how a classifier answers.
+    ``network`` is a detector, a classifier, or the classifier of hands of an ``analyst``. ``knots [K,2]`` map
+    a detector's raw scores to probabilities; no knots leave scores as they are. ``form`` says how a
+    classifier answers.
     """
 
     version: str
-    detector: Any
+    network: Any
     card: Mapping[str, Any]
     categories: tuple[str, ...]
     knots: NDArray[np.float64]
@@ -66,6 +73,7 @@ class Loaded:
     sha256: str
     task: str = "boxes"
     form: answering.AnswerForm | None = None
+    analyst: "Analyst | None" = None
 
     @property
     def calibrated(self) -> bool:
@@ -75,7 +83,7 @@ class Loaded:
     @property
     def colour(self) -> bool:
         """Whether pictures are looked at in colour."""
-        return self.task == answering.TASK and int(self.detector.spec.channels) == 3
+        return self.task == answering.TASK and int(self.network.spec.channels) == 3
 
     @property
     def name(self) -> str | None:
@@ -134,7 +142,7 @@ class ModelHolder:
 
     def detect(self, model: Loaded, picture: NDArray[np.uint8]) -> Predictions:
         """Calibrated predictions for one grey picture ``[H, W]``, best score first."""
-        (found,) = self._predict(model.detector, [picture])
+        (found,) = self._predict(model.network, [picture])
         order = np.argsort(-found.scores, kind="stable")
         scores = calibrate(found.scores[order], model.knots)
         return Predictions(found.boxes[order], found.categories[order], scores)
@@ -143,11 +151,20 @@ class ModelHolder:
         """Calibrated probabilities ``[K]`` of one picture ``[H,W]`` or ``[H,W,3]``, of any size."""
         assert model.form is not None
         pixels = fitted(picture, *model.form.sides)
-        return np.asarray(answering.answer(model.detector, pixels[None], model.form)[0])
+        return np.asarray(answering.answer(model.network, pixels[None], model.form)[0])
+
+    def analyse(self, model: Loaded, picture: Windows, nm: float | None) -> "Found":
+        """The particles of a micrograph and its left share; ``nm``: its pixel's side, if it tells none."""
+        from emclean.loop.analysis.picture import analysed
+
+        assert model.analyst is not None
+        return analysed(picture, model.analyst, nm)
 
     def _try(self, pinned: Pinned) -> Loaded:
-        if pinned.card.get("task") == answering.TASK:
-            return self._try_classifier(pinned)
+        ways = {answering.TASK: self._try_classifier, parts.TASK: self._try_analysis}
+        return ways.get(str(pinned.card.get("task")), self._try_detector)(pinned)
+
+    def _try_detector(self, pinned: Pinned) -> Loaded:
         sha256 = _checked(pinned)
         detector = self._load(pinned.weights)
         n_categories = int(detector.spec.n_categories)
@@ -165,6 +182,19 @@ class ModelHolder:
         made = Loaded(pinned.version, model, pinned.card, names, none, _now(), sha256, task, form)
         shape = form.sides if model.spec.channels == 1 else (*form.sides, 3)
         self.classify(made, np.full(shape, 128, np.uint8))
+        return made
+
+    def _try_analysis(self, pinned: Pinned) -> Loaded:
+        from emclean.loop.analysis.picture import Analyst  # a replica with a detector need not load all that
+
+        sha256 = _checked(pinned)
+        analyst = Analyst.load(pinned.weights, pinned.card)
+        hand, none = analyst.eyes.hand, np.zeros((0, 2))
+        names = _categories(pinned, hand.spec.n_classes)
+        made = Loaded(
+            pinned.version, hand, pinned.card, names, none, _now(), sha256, parts.TASK, analyst=analyst
+        )
+        self.analyse(made, Whole(Picture(np.full((SMOKE_SIDE, SMOKE_SIDE), 128, np.uint8), 8)), None)
         return made
 
 

@@ -60,6 +60,63 @@ class Classification(Answer):
     preview: str | None = Field(None, description="A PNG data URI of the picture in 8 bits, when asked for.")
 
 
+class Particle(Answer):
+    """One object of a micrograph; lengths are those of its ellipse."""
+
+    particle: int = Field(description="Its number in the picture, from 1.")
+    x: float
+    y: float
+    box: tuple[float, float, float, float] = Field(
+        description="Corners x1, y1, x2, y2 in pixels of the picture."
+    )
+    length_px: float
+    width_px: float
+    length_nm: float | None = Field(description="Null where no pixel size is known.")
+    width_nm: float | None
+    turn_deg: float = Field(description="Pose: the long axis from upright; positive: its top lies right.")
+    set_aside: str | None = Field(description="Why it does not count: border, debris, cluster, unusable.")
+    hand: str | None = Field(description="left or right, as called; null where it is set aside.")
+    p_usable: float | None = Field(description="Probability that the pose shows the hand.")
+    p_left: float | None = Field(description="Probability of being left-handed.")
+
+
+class ParticleCounts(Answer):
+    """How many there are: usable ones (``particles``), by the hand called, and those set aside by reason."""
+
+    particles: int
+    left: int
+    right: int
+    border: int
+    debris: int
+    cluster: int
+    unusable: int
+
+
+class LeftShare(Answer):
+    """The left share of the usable particles, 0-1, each with its interval; null where it is not known."""
+
+    naive: float | None = Field(description="As counted.")
+    naive_low: float | None
+    naive_high: float | None
+    corrected: float | None = Field(description="Without the classifiers' known mistakes.")
+    low: float | None
+    high: float | None
+
+
+class Analysis(Answer):
+    """The answer of ``POST /v1/analyze``."""
+
+    image: PictureFacts
+    particles: list[Particle]
+    counts: ParticleCounts
+    left_share: LeftShare
+    confidence: float = Field(description="That of the intervals.")
+    model_version: str
+    label_revision: str | None = Field(description="Digest of the labels that the model was trained on.")
+    seconds: float
+    overlay: str | None = Field(None, description="A PNG data URI with every object marked, when asked for.")
+
+
 class ModelFacts(Answer):
     """The answer of ``GET /v1/model``: which model this replica serves."""
 
@@ -67,7 +124,7 @@ class ModelFacts(Answer):
     model_version: str
     sha256: str = Field(description="SHA-256 of the file of weights, in hex digits.")
     label_revision: str | None
-    task: str = Field(description="``boxes``: use ``/v1/detect``; ``classes``: use ``/v1/classify``.")
+    task: str = Field(description="``boxes`` (use /v1/detect), ``classes`` (/v1/classify) or ``analysis``.")
     family: str
     categories: list[str]
     metrics: dict[str, Any]

@@ -43,11 +43,21 @@ class Refusal(Exception):
 
 def preview(pixels: NDArray[np.uint8]) -> str:
     """A PNG data URI of a picture ``[H,W]`` or ``[H,W,3]``, made smaller where it is large."""
+    buffer = io.BytesIO()
+    Image.fromarray(reduced(pixels)).save(buffer, "PNG")
+    return data_uri(buffer.getvalue())
+
+
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with no side longer than :data:`PREVIEW_SIDE`."""
     image = Image.fromarray(pixels)
     image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return np.asarray(image, dtype=np.uint8)
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 async def picture_bytes(request: Request) -> bytes:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emclean.config_faults import mlflow_faults
+from emclean.config_faults import host_faults, mlflow_faults
 from emclean.config_keys import JobKeys, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -89,16 +89,19 @@ class AnalysisServices(Section):
     """Addresses of the neighbours; what is not given is taken from ``emclean up`` in the workspace."""
 
     mlflow: str | None = None
+    serve_host: str = "127.0.0.1"
+    serve_port: int = Field(8000, ge=0, le=65535)
 
 
 class AnalyzeMicrographs(JobKeys):
     """The configuration of ``pipelines/analyze_micrographs.py``; without any key it simulates micrographs.
 
-    ``confidence`` is that of the intervals; ``concurrent`` bounds the windows at work at once.
+    ``confidence`` is that of the intervals; ``concurrent`` bounds the windows at work at once; with ``serve``
+    the newest analysis that was promoted is served.
     """
 
     prefix = "analysis"
-    neutral = ("services", "compute", "concurrent")
+    neutral = ("services", "compute", "concurrent", "serve")
 
     task: Literal["boxes", "classes"] = "classes"
     seed: int = Field(0, ge=0)
@@ -108,6 +111,7 @@ class AnalyzeMicrographs(JobKeys):
     confidence: float = Field(0.95, gt=0, lt=1)
     compute: Literal["ray", "inline"] = "ray"
     concurrent: int | None = Field(None, ge=1)
+    serve: bool = False
     services: AnalysisServices = AnalysisServices()
 
 
@@ -141,4 +145,5 @@ def analysis_faults(config: AnalyzeMicrographs) -> list[str]:
         ),
         (not data.simulate.lefts, "data.simulate.lefts: empty; give at least one share"),
     )
-    return [fault for broken, fault in table if broken] + mlflow_faults(config.services.mlflow)
+    found = [fault for broken, fault in table if broken]
+    return found + host_faults(config.services.serve_host) + mlflow_faults(config.services.mlflow)

@@ -107,20 +107,18 @@ def service_faults(config: ActiveKeys) -> list[str]:
             "services.label_studio_documents_there: not a full path; "
             "give LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT of that server",
         ),
-        (
-            not _can_be_served_on(given.serve_host),
-            "services.serve_host: give 127.0.0.1 for this machine alone; for others 0.0.0.0, "
-            "an IPv4 address or a name",
-        ),
     )
-    return [fault for broken, fault in table if broken] + mlflow_faults(given.mlflow)
+    found = [fault for broken, fault in table if broken]
+    return found + host_faults(given.serve_host) + mlflow_faults(given.mlflow)
 
 
-def _can_be_served_on(host: str) -> bool:
-    """Whether a model can be served there: a name or IPv4 address; of this machine's own, the usual one."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host):
-        return False
-    return not host.startswith("127.") or host == "127.0.0.1"
+def host_faults(host: str) -> list[str]:
+    """Why no model can be served there: give a name or IPv4 address; of this machine's own, the usual one."""
+    named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", host)
+    if named and (not host.startswith("127.") or host == "127.0.0.1"):
+        return []
+    fix = "give 127.0.0.1 for this machine alone; for others 0.0.0.0, an IPv4 address or a name"
+    return [f"services.serve_host: {fix}"]
 
 
 def mlflow_faults(address: str | None) -> list[str]:

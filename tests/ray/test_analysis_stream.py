@@ -20,7 +20,7 @@ from emclean.loop.console import Console
 from emclean.models.classifiers import engine
 from emclean.models.classifiers.nets import build
 from emclean.models.classifiers.spec import ClassifierSpec
-from emclean.stores.fakes import InMemoryTracker
+from emclean.stores.fakes import FolderRegistry, InMemoryTracker
 
 pytestmark = [
     pytest.mark.ray,
@@ -49,6 +49,7 @@ def settings(tmp_path_factory):
 def run(workspace, monkeypatch, *settings):
     """Run an analysis on the Ray that this process has joined; its summary."""
     monkeypatch.setattr(opening, "MlflowTracker", lambda *_: InMemoryTracker())
+    monkeypatch.setattr(opening, "MlflowRegistry", lambda *_: FolderRegistry(workspace / "registry"))
     with opening.opened(load_analysis(None, [f"workspace={workspace}", *settings]), Console()) as analysis:
         outcome = running.run(analysis)
     return json.loads(outcome.summary.read_text())

@@ -26,7 +26,7 @@ from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
 from emclean.models.segmenters import engine as segmenters
 from emclean.models.segmenters.spec import SegmenterSpec
 from emclean.models.segmenters.unet import UNet
-from emclean.stores.fakes import InMemoryTracker
+from emclean.stores.fakes import FolderRegistry, InMemoryTracker
 
 pytestmark = pytest.mark.slow  # each test trains or searches pictures
 
@@ -57,7 +57,9 @@ def micrographs(tmp_path_factory):
 def analyse(tmp_path, weights, micrographs, monkeypatch):
     """Run an analysis with these settings; its summary."""
     tracker = InMemoryTracker()
+    registry = FolderRegistry(tmp_path / "registry")
     monkeypatch.setattr(opening, "MlflowTracker", lambda *_: tracker)
+    monkeypatch.setattr(opening, "MlflowRegistry", lambda *_: registry)
 
     def run(*more):
         given = [
@@ -75,7 +77,7 @@ def analyse(tmp_path, weights, micrographs, monkeypatch):
             outcome = running.run(analysis)
         return json.loads(outcome.summary.read_text())
 
-    run.tracker, run.folder = tracker, tmp_path / "w" / "runs" / "a"
+    run.tracker, run.registry, run.folder = tracker, registry, tmp_path / "w" / "runs" / "a"
     return run
 
 
@@ -329,3 +331,21 @@ def test_a_network_is_trained_once_where_none_is_given(analyse, monkeypatch):
     again = analyse(*settings)
     assert again["windows"]["done_now"] == 0
     assert weights[0].stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_an_analysis_is_registered_once_for_all_that_decides_it(analyse):
+    first, again = analyse(), analyse()
+    assert (first["model_version"], first["promoted"], first["served"]) == ("1", True, None)
+    assert again["model_version"] == "1"
+    card = analyse.registry.card("1")
+    assert (card["task"], card["name"], card["categories"]) == (
+        "analysis",
+        "emclean-analysis",
+        ["left", "right"],
+    )
+    other = analyse("classifier.usable_from=0.2")
+    assert (other["model_version"], other["promoted"]) == ("2", True)
+    unknown = analyse("classifier.confusion=null")
+    assert (unknown["model_version"], unknown["promoted"]) == ("3", False)
+    assert analyse.registry.champion() == "2"

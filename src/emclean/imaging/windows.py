@@ -86,7 +86,7 @@ def opened(uri: str) -> Iterator[Windows]:
     with ExitStack() as stack:
         file = _file(uri, stack)
         if not file.read(4).startswith(tiff.SIGNATURES):
-            yield _Whole(readers.read(uri))
+            yield Whole(readers.read(uri))
             return
         file.seek(0)
         try:
@@ -95,7 +95,7 @@ def opened(uri: str) -> Iterator[Windows]:
             partly = page.planarconfig == 1 and page.imagedepth == 1 and page.ndim <= 3
         except Exception as cause:  # damaged files raise anything, from struct.error to IndexError
             raise ImageError(f"damaged ({cause}).", uri, "Export it again.") from cause
-        yield _Parts(file, container, uri) if partly else _Whole(readers.read(uri))
+        yield _Parts(file, container, uri) if partly else Whole(readers.read(uri))
 
 
 def _file(uri: str, stack: ExitStack) -> Any:
@@ -105,8 +105,8 @@ def _file(uri: str, stack: ExitStack) -> Any:
         raise ImageError(f"cannot be opened: {cause}.", uri, "Check the path and the rights.") from cause
 
 
-class _Whole:
-    """A picture that had to be read at once."""
+class Whole:
+    """A picture that is in memory as a whole."""
 
     def __init__(self, picture: readers.Picture) -> None:
         self._pixels = picture.pixels
@@ -114,6 +114,7 @@ class _Whole:
         self.pixel_size_nm = picture.pixel_size_nm
 
     def read(self, rows: slice, cols: slice) -> NDArray[Any]:
+        """The grey pixels of a part."""
         return np.asarray(self._pixels[rows, cols])
 
 

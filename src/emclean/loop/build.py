@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from emclean.loop.console import Console
 from emclean.loop.job import Job, Parts, RunData
 from emclean.loop.kind import Kind
 from emclean.loop.neighbours import Neighbours, find
+from emclean.loop.serving import Swap, swap_on
 from emclean.report.captions import enlarged
 from emclean.seams import LabelService
 from emclean.stores.fakes import InMemoryLabelService
@@ -34,7 +35,6 @@ RESTARTS = 3
 """How often a simulated expert that died is started again."""
 
 ExpertProgram = Callable[[], AbstractContextManager[Callable[[], None]]]
-Swap = Callable[[str, Path, Mapping[str, Any]], str]
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _compute(
     """The computers, and how a model is served; nothing is served from a Ray that ends with the job."""
     if config.compute == "inline":
         return InlineCompute(), None
-    from emclean.distributed import serve, session
+    from emclean.distributed import session
 
     address = os.environ.get("RAY_ADDRESS") or ray
     joined = stack.enter_context(session.connect(address, home=workspace / ".emclean"))
@@ -193,14 +193,8 @@ def _compute(
     compute = _on_ray(config, workspace / "train")
     if not config.serve:
         return compute, None
-    if joined.started:
-        console.say("nothing is served: this Ray ends with the job (emclean up starts one that stays)")
-        return compute, None
     at = config.services
-    endpoint = serve.Endpoint(joined.dashboard, workspace, at.serve_host, at.serve_port)
-    if remark := serve.probe(endpoint):  # a taken port is told before hours of work, not after
-        console.say(remark)
-    return compute, lambda version, weights, card: serve.deploy(endpoint, version, weights, card)
+    return compute, swap_on(joined, workspace, at.serve_host, at.serve_port, console)
 
 
 def _on_ray(config: ActiveKeys, storage: Path) -> RayCompute:

@@ -61,9 +61,9 @@ def remarks(folder: Path) -> list[str]:
 def served(workspace: Path) -> dict[str, Any]:
     """The ``url`` and ``model_version`` that a run of this workspace served last; empty where none did."""
     for folder in reversed(run_folders(workspace)):
-        found = (_json(folder / "state.json").get("facts") or {}).get("served")
-        if found:
-            return dict(found)
+        facts = _json(folder / "state.json").get("facts") or _json(folder / "summary.json")
+        if facts.get("served"):
+            return dict(facts["served"])
     return {}
 
 

@@ -12,6 +12,7 @@ from emclean.loop.asking import questions_until
 from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
 from emclean.loop.job import Job
 from emclean.loop.modelling import predict, predict_pictures
+from emclean.loop.serving import fetched
 from emclean.loop.spending import full_minutes, skipped_until, spent_until
 from emclean.loop.states import RunState
 from emclean.report.text import plural
@@ -163,8 +164,8 @@ def score_calibration(job: Job, state: RunState) -> list[list[float]]:
 
 def champion_weights(job: Job, version: str) -> Path:
     """The weights of a registered version, in a folder that every replica reaches."""
-    folder = job.workspace / "models" / "registry" / job.kind.registered_name(job.data.categories) / version
-    return job.parts.registry.fetch(version, folder)
+    name = job.kind.registered_name(job.data.categories)
+    return fetched(job.parts.registry, job.workspace, name, version)
 
 
 def registered_name(categories: Sequence[str]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from emclean.errors import DataError
-from emclean.loop import asking, policies, waiting
+from emclean.loop import asking, policies, serving, waiting
 from emclean.loop.cleaning import crowd_labels, expert_labels
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
 from emclean.loop.logbook import log_round
 from emclean.loop.patience import patiently, stays
-from emclean.loop.publishing import card, champion_weights, metrics_of, model_key, round_row
+from emclean.loop.publishing import card, metrics_of, model_key, round_row
 from emclean.loop.recording import record_inputs
 from emclean.loop.states import Phase, RunState
 
@@ -166,14 +166,11 @@ def publish(job: Job, state: RunState) -> RunState:
 
 def serve_champion(job: Job, state: RunState) -> RunState:
     """Serve the champion, whoever trained it; nothing changes where it is served already."""
-    champion = job.parts.registry.champion() if job.parts.swap else None
-    if champion is None or job.parts.swap is None:
+    if job.parts.swap is None:
         return state
-    weights = champion_weights(job, champion)
-    job.parts.console.say(f"serving version {champion} …")
-    url = job.parts.swap(champion, weights, job.parts.registry.card(champion))
-    job.parts.console.say(f"version {champion} is served at {url}")
-    return state.knowing(served={"url": url, "model_version": champion})
+    parts, name = job.parts, job.kind.registered_name(job.data.categories)
+    served = serving.serve_champion(parts.registry, job.parts.swap, job.workspace, name, parts.console)
+    return state if served is None else state.knowing(served=served)
 
 
 def _table_row(job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:

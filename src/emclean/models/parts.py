@@ -1,4 +1,4 @@
-"""Several files of weights as one, bit by bit: what is registered and deployed is a single file."""
+"""Several files of weights as one, bit by bit: an analysis is registered and deployed as a single file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,9 @@ from safetensors.torch import save_file
 
 from emclean.errors import DataError
 from emclean.models.files import whole
+
+TASK = "analysis"
+"""The ``task`` in the model card of an analysis."""
 
 _FORMAT = "emclean-parts-1"
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,9 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 CARRIED = ("__init__.py", "boxes.py", "errors.py", "types.py", "imaging", "models")
 """The parts of this package that a model needs to load and to predict."""
 
+CARRIED_TOO = {"analysis": ("science", "loop", "loop/__init__.py", "loop/analysis")}
+"""What a model of a task needs of it as well."""
+
 NEEDED = (
     "fsspec",
     "imagecodecs",
@@ -45,6 +48,8 @@ NEEDED = (
     "torchvision",
 )
 """The libraries that those parts import."""
+
+NEEDED_TOO = {"analysis": ("pyarrow", "scikit-image")}
 
 
 class MlflowRegistry:
@@ -148,6 +153,8 @@ def build(folder: Path, weights: Path, card: Mapping[str, Any]) -> Path:
     """Write MLflow's model folder below ``folder``: code, weights, card and requirements, no pickle."""
     if not Path(weights).is_file():
         raise TrackingError(f"there are no weights at {weights}", "model registry", "Train the model first.")
+    task = str(card.get("task"))
+    needed = (*NEEDED, *NEEDED_TOO.get(task, ()))
     shutil.copyfile(weights, folder / WEIGHTS)
     (folder / CARD).write_text(json.dumps(dict(card), indent=1, sort_keys=True), encoding="utf-8")
     with warnings.catch_warnings():
@@ -158,18 +165,21 @@ def build(folder: Path, weights: Path, card: Mapping[str, Any]) -> Path:
             path=str(folder / "model"),
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"weights": str(folder / WEIGHTS), "card": str(folder / CARD)},
-            code_paths=[str(_carried(folder / "emclean"))],
-            pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in NEEDED],
+            code_paths=[str(_carried(folder / "emclean", CARRIED_TOO.get(task, ())))],
+            pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in needed],
         )
     return folder / "model"
 
 
-def _carried(folder: Path) -> Path:
+def _carried(folder: Path, more: Sequence[str]) -> Path:
     """Copy the parts of this package that a model needs, less shipped weights, caches and the simulator."""
-    package = Path(__file__).parents[1]
+    package, wanted = Path(__file__).parents[1], {*CARRIED, *more}
+    parted = {package / name for name in wanted if any(other.startswith(f"{name}/") for other in wanted)}
     unused = shutil.ignore_patterns("__pycache__", "simulate", "weights")
 
     def others(at: str, names: list[str]) -> set[str]:
-        return set(names) - set(CARRIED) if Path(at) == package else unused(at, names)
+        if Path(at) != package and Path(at) not in parted:
+            return unused(at, names)
+        return {name for name in names if (Path(at) / name).relative_to(package).as_posix() not in wanted}
 
     return Path(shutil.copytree(package, folder, ignore=others))

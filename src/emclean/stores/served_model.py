@@ -1,6 +1,6 @@
 """The registered model's code (MLflow's models-from-code): weights are safetensors, nothing is unpickled.
 
-The card says whether they are a detector's or (``task: classes``) a classifier's.
+The card's ``task`` says whether they are a detector's, a classifier's (``classes``) or an ``analysis``.
 
 MLflow copies this file beside the weights and runs it when the model is loaded. ``predict`` takes one
 picture or a list of them, each a grey or colour array or the path of a file.
@@ -17,7 +17,7 @@ from mlflow.models import set_model
 
 
 class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """A detector or classifier as MLflow serves it."""
+    """A detector, classifier or analysis as MLflow serves it."""
 
     _skip_type_hint_validation = True  # MLflow would else check pictures as the columns of a table
 
@@ -26,8 +26,13 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
         # by name: this file runs inside a model, which carries these parts of the package
         self._card = json.loads(Path(context.artifacts["card"]).read_text(encoding="utf-8"))
         self._readers = import_module("emclean.imaging.readers")
-        self._classifies = self._card.get("task") == "classes"
-        if self._classifies:
+        self._task = self._card.get("task")
+        if self._task == "analysis":
+            self._windows = import_module("emclean.imaging.windows")
+            self._picture = import_module("emclean.loop.analysis.picture")
+            self._analyst = self._picture.Analyst.load(context.artifacts["weights"], self._card)
+            return
+        if self._task == "classes":
             self._answering = import_module("emclean.models.classifiers.answering")
             self._sheets = import_module("emclean.imaging.sheets")
             self._model = import_module("emclean.models.classifiers.engine").load(
@@ -45,10 +50,12 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
         """For each picture a dict of ``boxes [N,4]``, ``categories``, ``scores``, best first.
 
         They are those of the served model: a score is a probability where the card holds a calibration. Of a
-        classifier: ``category`` and ``probabilities`` by class.
+        classifier: ``category`` and ``probabilities`` by class; of an analysis: as ``POST /v1/analyze`` says.
         """
-        if self._classifies:
+        if self._task == "classes":
             return [self._named(picture) for picture in _several(model_input)]
+        if self._task == "analysis":
+            return [self._analysed(picture) for picture in _several(model_input)]
         pictures = [self._grey(picture) for picture in _several(model_input)]
         return [self._answer(found) for found in self._engine.predict(self._detector, pictures)]
 
@@ -58,6 +65,18 @@ class DetectorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow 
         names = self._card["categories"]
         probabilities = dict(zip(names, found.tolist(), strict=True))
         return {"category": names[int(np.argmax(found))], "probabilities": probabilities}
+
+    def _analysed(self, picture: Any) -> dict[str, Any]:
+        if isinstance(picture, str | Path):
+            with self._windows.opened(str(picture)) as source:
+                return self._told(source)
+        pixels = self._readers.of_array(np.asarray(picture))
+        return self._told(self._windows.Whole(self._readers.Picture(pixels, 8 * pixels.dtype.itemsize)))
+
+    def _told(self, source: Any) -> dict[str, Any]:
+        found = self._picture.analysed(source, self._analyst)
+        told: dict[str, Any] = self._picture.told(found, self._analyst.way)
+        return told
 
     def _seen(self, picture: Any) -> Any:
         """Colours ``[H,W,3]`` where the model looks at them, else grey ``[H,W]``."""

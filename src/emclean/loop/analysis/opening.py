@@ -26,18 +26,23 @@ from emclean.loop.analysis.pieces import Micrograph
 from emclean.loop.classes import sets
 from emclean.loop.console import Console
 from emclean.loop.ingest import PictureFile, listing
+from emclean.loop.serving import Swap, swap_on
 from emclean.loop.states import write_atomically
 from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
 from emclean.models.hooks import LocalHooks
 from emclean.models.segmenters import training
 from emclean.models.segmenters.spec import SegmentJob, SegmentResult
-from emclean.seams import Tracker
+from emclean.seams import Registry, Tracker
 from emclean.stores.formats import classes as class_files
 from emclean.stores.formats.classes import Columns
+from emclean.stores.registry import MlflowRegistry
 from emclean.stores.tracking import MlflowTracker, public
 from emclean.types import SetAside
 
 EXPERIMENT = "emclean-analyses"
+REGISTERED = "emclean-analysis"
+"""The registered model."""
+
 PLAIN = "all"
 """The sample of pictures that lie in the folder itself."""
 
@@ -98,7 +103,7 @@ class Analysis:
     """An analysis ready to run; ``truth`` is the left share of each sample and picture, where simulated.
 
     ``clean`` gives the particles with clean labels; simulated ones are found by the U-Net of this file of
-    weights, None for a threshold.
+    weights, None for a threshold. ``swap`` serves a registered analysis, None where none is to be served.
     """
 
     settings: AnalyzeMicrographs
@@ -109,6 +114,8 @@ class Analysis:
     truth: Mapping[str, float]
     runner: Runner
     tracker: Tracker
+    registry: Registry
+    swap: Swap | None
     console: Console
     addresses: Mapping[str, str | None]
 
@@ -142,7 +149,7 @@ def opened(config: AnalyzeMicrographs, console: Console) -> Iterator[Analysis]:
     if images is None:
         images, truth = _simulated(config, workspace / "simulated", console)
     pictures, aside = _pictures(images, config.data.samples, workspace / "analyses", console)
-    with runner_of(config, workspace, running.ray, console) as runner:
+    with runner_of(config, workspace, running.ray, console) as (runner, swap):
         yield Analysis(
             config,
             workspace,
@@ -152,6 +159,8 @@ def opened(config: AnalyzeMicrographs, console: Console) -> Iterator[Analysis]:
             truth,
             runner,
             MlflowTracker(mlflow, EXPERIMENT),
+            MlflowRegistry(mlflow, REGISTERED),
+            swap,
             console,
             {"MLflow": public(mlflow)},
         )
@@ -160,17 +169,21 @@ def opened(config: AnalyzeMicrographs, console: Console) -> Iterator[Analysis]:
 @contextmanager
 def runner_of(
     config: AnalyzeMicrographs, workspace: Path, ray: str | None, console: Console
-) -> Iterator[Runner]:
-    """What does the work: this process, or the Ray of the environment, of the workspace, or a new one."""
+) -> Iterator[tuple[Runner, Swap | None]]:
+    """What does the work: this process, or the Ray of the environment, of the workspace, or a new one; and
+    what serves a model there."""
     if config.compute == "inline":
-        yield InlineRunner()
+        yield InlineRunner(), None
         return
     from emclean.distributed import session
 
     address = os.environ.get("RAY_ADDRESS") or ray
     with session.connect(address, home=workspace / ".emclean") as joined:
         console.say(f"Ray with {joined.cpus} cores at {joined.address}")
-        yield RayRunner(config.concurrent, workspace / "analyses" / "ray")
+        at, swap = config.services, None
+        if config.serve:
+            swap = swap_on(joined, workspace, at.serve_host, at.serve_port, console)
+        yield RayRunner(config.concurrent, workspace / "analyses" / "ray"), swap
 
 
 def settings_of(config: AnalyzeMicrographs) -> Settings:

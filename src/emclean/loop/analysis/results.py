@@ -17,6 +17,7 @@ from emclean.imaging.segmentation import stretched
 from emclean.loop.analysis.gathering import REASONS, Gathered, Mark
 from emclean.loop.analysis.judges import Judges
 from emclean.loop.analysis.opening import Analysis, record, settings_of
+from emclean.loop.analysis.publishing import Published
 from emclean.loop.analysis.shares import POPULATION, population
 from emclean.loop.code import code_version
 from emclean.loop.states import write_atomically
@@ -53,12 +54,19 @@ def judged_words(found: Judges) -> str:
     return f"handedness: {100 * right:.1f} % right on {found.facts['tested on']} clean labels{kept_words}"
 
 
-def write(analysis: Analysis, found: Gathered, used: Judges, aside: Sequence[SetAside], spent: Spent) -> Path:
+def write(
+    analysis: Analysis,
+    found: Gathered,
+    used: Judges,
+    aside: Sequence[SetAside],
+    spent: Spent,
+    model: Published,
+) -> Path:
     """Write the population tables, the report and the summary; return the summary's path."""
     settings, folder = analysis.settings, analysis.folder
     rows = population(found.counts, used.confusion, settings.confidence, analysis.truth)
     _write_rows(folder, rows)
-    content = summary(analysis, rows, used, aside, spent)
+    content = summary(analysis, rows, used, aside, spent) | asdict(model)
     page = _page(analysis, found, rows, content, aside)
     for name, picture in (*page.overlays.items(), *page.gallery.items()):
         _write_picture(folder / "pictures" / f"{name.replace('/', '-').replace(' ', '-')}.png", picture)
@@ -147,7 +155,7 @@ def _page(
             "million pixels a second": "–" if rate is None else f"{rate / 1e6:.1f}",
         },
         set_aside=aside,
-        services=analysis.addresses,
+        services={**analysis.addresses, "Served model": (content["served"] or {}).get("url")},
         config=record(analysis.settings),
         lineage={"code version": content["code_version"], "images": len(content["digests"]["images"])},
     )

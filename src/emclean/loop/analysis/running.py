@@ -4,14 +4,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from emclean.errors import DataError
 from emclean.imaging import pose
 from emclean.imaging.segmentation import Levels
-from emclean.loop.analysis import results
+from emclean.loop.analysis import publishing, results
 from emclean.loop.analysis.gathering import gather
 from emclean.loop.analysis.judges import Judges, judges
 from emclean.loop.analysis.opening import Analysis, settings_of, wanted_of
@@ -73,7 +73,8 @@ def run(analysis: Analysis) -> Outcome:
         with analysis.console.stage("gathering the particles"):
             wanted = analysis.settings.classifier.usable_from
             gathered = gather(usable, windows_home(analysis), analysis.folder, wanted, OVERLAYS)
-        file = results.write(analysis, gathered, found, aside, spent)
+        served = publishing.publish(analysis, found, network, run_id)
+        file = results.write(analysis, gathered, found, aside, spent, served)
         results.tell(analysis, run_id)
         return Outcome(file)
 
@@ -85,6 +86,8 @@ def _judges(analysis: Analysis, network: str | None) -> Judges:
     words = "testing the classifiers" if wanted.weights and wanted.usable_weights else "training classifiers"
     with analysis.console.stage(words) as progress:
         found = judges(wanted, clean, analysis.home, progress)
+    if clean is not None:
+        found = replace(found, facts={**found.facts, publishing.REVISION: publishing.revision(clean)})
     analysis.console.say(results.judged_words(found))
     return found
 
