@@ -71,12 +71,13 @@ class Handedness(Section):
     ``weights`` (left is class 0) and ``usable_weights`` (usable is class 1) are files of weights; what is not
     given is trained for ``steps`` on pictures of ``size`` px. ``usable_from`` is the probability from which
     on a particle counts as usable. ``confusion`` are counts with clean labels for weights of your own: left
-    called left, left called right, right called left, right called right.
+    called left, left called right, right called left, right called right; or nine, those of left, right and
+    unusable particles in turn, each called left, called right, set aside.
     """
 
     weights: str | None = None
     usable_weights: str | None = None
-    confusion: tuple[Count, Count, Count, Count] | None = None
+    confusion: tuple[Count, ...] | None = None
     family: Literal["compact", "basic"] = "compact"
     size: int = Field(64, ge=16, multiple_of=16)
     steps: int = Field(240, ge=1)
@@ -138,6 +139,10 @@ def analysis_faults(config: AnalyzeMicrographs) -> list[str]:
         (
             classifier.confusion and not classifier.weights,
             "classifier.confusion: only with classifier.weights; what is trained here is tested here",
+        ),
+        (
+            classifier.confusion is not None and len(classifier.confusion) not in (4, 9),
+            "classifier.confusion: expected four or nine counts",
         ),
         (
             config.segmentation.weights and config.segmentation.method != "unet",

@@ -15,14 +15,14 @@ from emclean.config import load_analysis
 from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.imaging.segmentation import Levels, Settings
-from emclean.loop.analysis import gathering, judges, opening, particles, results, running
+from emclean.loop.analysis import gathering, opening, particles, results, running
 from emclean.loop.analysis import segmenters as network_of
 from emclean.loop.analysis.looking import shown
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
 from emclean.loop.console import Console
 from emclean.models.classifiers import engine
 from emclean.models.classifiers.nets import build
-from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
+from emclean.models.classifiers.spec import ClassifierSpec
 from emclean.models.segmenters import engine as segmenters
 from emclean.models.segmenters.spec import SegmenterSpec
 from emclean.models.segmenters.unet import UNet
@@ -234,45 +234,6 @@ def test_a_gallery_shows_the_surest_the_least_sure_and_the_unusable():
     assert found.gallery["surest right"][0] == (0.01, b"4")
     assert found.gallery["least sure"][0] == (0.5, b"2")
     assert [value for value, _ in found.gallery["unusable"]] == [0.1, 0.2]
-
-
-def test_an_unusable_particle_that_passes_counts_in_parts():
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    called = np.array([True, False, False, False, True, True])
-    passed = np.array([True, True, True, False, True, False])
-    made = judges.counted(labels, called, passed, symmetric=False)
-    assert (made.left_as_left, made.left_as_right) == (1.25, 1.25)
-    assert (made.right_as_left, made.right_as_right) == (0.25, 1.25)
-
-
-def _clean(n, unusable=True):
-    rng = np.random.default_rng(0)
-    pictures = np.stack([simulate.cutout(rng, size=32).pixels for _ in range(n)])
-    labels = np.arange(n) % (3 if unusable else 2)
-    return particles.Particles(pictures, labels, np.arange(n), "test")
-
-
-def test_classifiers_are_trained_on_one_part_and_tested_on_another(tmp_path):
-    spec, recipe = ClassifierSpec("compact", size=16, width=4), ClassRecipe(steps=2, batch=8, eval_every=1)
-    wanted = judges.Wanted(spec=spec, recipe=recipe)
-    told = []
-    found = judges.judges(wanted, _clean(40), tmp_path, lambda done, total: told.append((done, total)))
-    assert found.facts["tested on"] == 14
-    assert engine.read(found.hand)[0].mirror
-    assert found.confusion.symmetric
-    assert told[-1] == (4, 4)
-    again = judges.judges(wanted, _clean(40), tmp_path, lambda done, total: None)
-    assert (again.hand, again.digest()) == (found.hand, found.digest())
-    without = judges.judges(wanted, _clean(40, unusable=False), tmp_path, lambda done, total: None)
-    assert without.usable is None
-    assert without.facts["unusable set aside"] is None
-    foreign = replace(_clean(40), foreign=True)  # of other pictures: they tell nothing of mistakes in these
-    assert judges.judges(wanted, foreign, tmp_path, lambda done, total: None).confusion is None
-
-
-def test_too_few_labels_to_train_on_are_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="at least 10"):
-        judges.judges(judges.Wanted(), _clean(6), tmp_path, lambda done, total: None)
 
 
 def test_simulated_particles_are_labelled_by_what_lies_there():

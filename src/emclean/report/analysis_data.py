@@ -29,6 +29,7 @@ class Ratio:
     debris: int = 0
     cluster: int = 0
     unusable: int = 0
+    note: str | None = None
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> "Ratio":

@@ -65,7 +65,15 @@ def _shares(data: AnalysisData) -> str:
             "There are no clean labels of particles from such micrographs (data.particles, data.labels) that "
             "tell of the classifier's mistakes, so nothing is corrected."
         )
-    return html.section("Left to right", plot, _table(data.samples, "sample"), note=note)
+    return html.section(
+        "Left to right", plot, _table(data.samples, "sample"), _notes(data.samples), note=note
+    )
+
+
+def _notes(samples: list[Ratio]) -> str:
+    """What must be known of single samples."""
+    rows = [[html.text(one.sample), html.text(one.note)] for one in samples if one.note]
+    return html.table(("sample", "note"), rows, (0, 1)) if rows else ""
 
 
 def _level(data: AnalysisData) -> str:
@@ -127,11 +135,12 @@ def _classifier(data: AnalysisData) -> str:
         return html.section("Classifiers", html.pairs(data.classifier))
     c = data.confusion
     rows = [
-        ["left", html.number(c["left_as_left"], 2), html.number(c["left_as_right"], 2)],
-        ["right", html.number(c["right_as_left"], 2), html.number(c["right_as_right"], 2)],
+        [html.text(name), *(html.number(count, 0) for count in c[name])]
+        for name in ("left", "right", "unusable")
+        if c[name] is not None
     ]
-    note = "Clean labels that took no part in training. An unusable particle that passed counts in parts."
-    table = html.table(("true hand", "called left", "called right"), rows)
+    note = "Clean labels that took no part in training, and what the classifiers made of them."
+    table = html.table(("clean label", "called left", "called right", "set aside"), rows)
     return html.section("Classifiers", html.pairs(data.classifier), table, note=note)
 
 

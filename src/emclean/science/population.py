@@ -1,79 +1,107 @@
-"""How many of a population are left-handed, when the classifier that counts them makes mistakes.
+"""How many of a population are left-handed, when the classifiers that count them make mistakes.
 
-The naive share of those called left is pulled towards one half by confusion. The corrected share is Rogan
-and Gladen's (1978, Am. J. Epidemiol. 107:71-76), also called the adjusted count: with sensitivity ``se``
-(left called left) and specificity ``sp`` (right called right), ``(naive + sp - 1) / (se + sp - 1)``, held
-within 0-1. Its interval is that of the profile likelihood of three binomials: the sample, and the clean
-labels of either hand that tell ``se`` and ``sp``. It takes in what is not known of these, and stays sensible
-at 0 %, where an interval of plus and minus some standard errors does not. The clean labels must not be the
-population's own automatic labels: there the errors are the minority.
+Each particle is called left, called right, or set aside since its pose shows no hand. The naive share of
+those called left is pulled towards one half by mistakes, and by particles without a visible hand that are not
+set aside. Clean labels tell how often either happens to each class of particles (:class:`Confusion`); how
+many unusable ones there are, the sample's own outcomes must tell, for it need not be as many as among the
+clean labels. The corrected share is the likeliest: where all shares come out within 0-1 it solves the linear
+equations, and without unusable ones is Rogan and Gladen's (1978, Am. J. Epidemiol. 107:71-76). Its interval
+is that of the profile likelihood (:mod:`emclean.science.latent`). It takes in what is not known of the
+mistakes, and stays sensible at 0 %, where plus and minus some standard errors does not. The clean labels must
+not be the population's own automatic labels: there the errors are the minority.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import xlog1py, xlogy
+from scipy.special import xlogy
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from emclean.types import Floats, Ints
+from emclean.science import latent
+from emclean.science.latent import LEFT, RIGHT, UNUSABLE, Evidence
+from emclean.types import Floats
 
-STEPS, TOLERANCE = 3000, 1e-8
-"""Most rounds of the EM algorithm for each share, and the change of se and sp at which it ends."""
-
-GRID, FINE = 101, 33
+GRID, FINE = 41, 25
 """Shares at which the likelihood is worked out, first over 0-1, then within each bound's bracket."""
 
 WISDOM = 3.0
 """How many images' worth of belief there is that images do not differ (ours): steadies the design effect."""
 
+STRANGE = 10.83
+"""Twice the log likelihood that is missing for a sample that the clean labels do not explain: once in 1,000
+samples by chance (chi-squared, one degree of freedom)."""
+
+ALIKE = 1e-9
+"""The rows' determinant from which on three kinds of particles can be told apart by their outcomes."""
+
+Counts = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Confusion:
-    """What a classifier makes of particles with clean labels, none of which it was trained on: counts.
+    """What becomes of particles with clean labels, none of which was trained on: counts.
 
-    A particle may count in parts. ``symmetric``: it treats mirror images alike by construction, so that both
-    hands share one error rate.
+    Each row: called left, called right, set aside. ``unusable`` is None where no clean label says so: then
+    nothing tells what becomes of such particles, and it is taken that none of them passes. ``symmetric``: the
+    classifiers treat mirror images alike by construction, so that the row of right hands mirrors that of left
+    ones. A pose that shows nothing of the hand is as likely as its mirror image, whatever the share of left
+    hands; so the unusable ones that pass are then called left as often as right.
     """
 
-    left_as_left: float
-    left_as_right: float
-    right_as_left: float
-    right_as_right: float
+    left: Counts
+    right: Counts
+    unusable: Counts | None = None
     symmetric: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("left_as_left", "left_as_right", "right_as_left", "right_as_right"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected a count, got {getattr(self, name)}")
+        for name in ("left", "right", "unusable"):
+            row = getattr(self, name)
+            if row is not None and (len(row) != 3 or min(row) < 0):
+                raise ValueError(f"{name}: expected three counts, got {row}")
+            object.__setattr__(self, name, None if row is None else tuple(row))  # JSON has lists
 
     @staticmethod
-    def of(truth: ArrayLike, called: ArrayLike, symmetric: bool = False) -> "Confusion":
-        """Count clean labels against calls, both ``[n]`` True for left."""
-        t, c = np.asarray(truth, dtype=np.bool_), np.asarray(called, dtype=np.bool_)
-        if t.shape != c.shape or t.ndim != 1:
-            raise ValueError(f"expected two columns of one length, got {t.shape} and {c.shape}")
-        counts = (int((t & c).sum()), int((t & ~c).sum()), int((~t & c).sum()), int((~t & ~c).sum()))
-        return Confusion(*counts, symmetric)
+    def of(truth: ArrayLike, outcome: ArrayLike, symmetric: bool = False) -> "Confusion":
+        """Count clean labels (0 left, 1 right, 2 unusable) by outcome (0 called left, 1 right, 2 aside)."""
+        t, o = np.asarray(truth, dtype=np.int64), np.asarray(outcome, dtype=np.int64)
+        if t.shape != o.shape or t.ndim != 1:
+            raise ValueError(f"expected two columns of one length, got {t.shape} and {o.shape}")
+        return Confusion.from_table(np.bincount(3 * t + o, minlength=9).reshape(3, 3), symmetric)
+
+    @staticmethod
+    def from_table(table: ArrayLike, symmetric: bool = False) -> "Confusion":
+        """From counts ``[3,3]``, a row for each class; an unusable row without any is none."""
+        rows = [(float(a), float(b), float(c)) for a, b, c in np.asarray(table, dtype=np.float64)]
+        return Confusion(rows[LEFT], rows[RIGHT], rows[UNUSABLE] if sum(rows[UNUSABLE]) else None, symmetric)
+
+    def evidence(self, sample: ArrayLike) -> Evidence:
+        """These labels beside a sample's outcomes ``[3]``."""
+        told = self.unusable is not None
+        clean = np.array([self.left, self.right, self.unusable or (0.0, 0.0, 0.0)], dtype=np.float64)
+        return Evidence(np.asarray(sample, dtype=np.float64), clean, self.symmetric, told)
 
     @property
-    def rates(self) -> tuple[float | None, float | None]:
-        """Sensitivity and specificity for left hands; None where no clean label tells."""
-        left, right = self.left_as_left + self.left_as_right, self.right_as_left + self.right_as_right
-        if self.symmetric:
-            both = (self.left_as_left + self.right_as_right) / (left + right) if left + right else None
-            return both, both
-        se = self.left_as_left / left if left else None
-        return se, (self.right_as_right / right if right else None)
+    def rates(self) -> Floats | None:
+        """How often each class ``[3]`` meets each outcome ``[3]``; None where that tells no hand.
+
+        That is: no label of a hand, or those of left hands that pass are not called left more often.
+        """
+        evidence = self.evidence(np.zeros(3))
+        rows = evidence.rates(evidence.clean)
+        (a, b), (c, d) = rows[LEFT, :UNUSABLE], rows[RIGHT, :UNUSABLE]
+        return rows if a * d - b * c > ALIKE else None  # a / (a + b) > c / (c + d), cleared of quotients
 
 
 @dataclass(frozen=True)
 class Share:
     """The left share of ``particles`` in ``images``: as counted, and corrected, each with its interval.
 
-    ``corrected`` is None where the clean labels cannot tell the hands apart; the interval is then 0 to 1.
-    ``design_effect`` says how many times as much the share varies from image to image as chance alone does.
+    ``particles`` are those not set aside. ``corrected`` is None where clean labels cannot tell the hands
+    apart or cannot have come from such a sample; the interval is then 0 to 1. ``design_effect`` says how many
+    times as much the corrected share varies from image to image as chance alone does. ``note`` is what a
+    reader must know, in a sentence, or empty.
     """
 
     particles: int
@@ -85,28 +113,45 @@ class Share:
     low: float
     high: float
     design_effect: float
+    note: str = ""
 
 
-def left_share(
-    called_left: ArrayLike, called: ArrayLike, confusion: Confusion, confidence: float = 0.95
-) -> Share | None:
-    """The left share of a sample from its images: ``called_left [m]`` of ``called [m]`` particles each.
+def left_share(outcomes: ArrayLike, confusion: Confusion, confidence: float = 0.95) -> Share | None:
+    """The left share of a sample from its images: ``outcomes [m,3]`` called left, right and set aside.
 
-    Images are clusters: their particles come from one place and one setting of the microscope, so the
-    sample counts as less by the design effect. None where there is no particle.
+    Two columns will do where nothing is set aside. Images are clusters: their particles come from one place
+    and one setting of the microscope, so the sample counts as less by the design effect. None where no
+    particle is called left or right.
     """
-    left, total = _counts(called_left, called)
-    n, x = int(total.sum()), int(left.sum())
+    counts = _counts(outcomes)
+    total = counts.sum(0)
+    n, x = float(total[:UNUSABLE].sum()), float(total[LEFT])
     if not n:
         return None
-    effect = design_effect(left, total)
-    reach = _reach(len(total), effect, confidence)
-    naive_low, naive_high = wilson(x / effect, n / effect, reach)
-    corrected = adjusted(x / n, confusion)
-    low, high = 0.0, 1.0
-    if corrected is not None:
-        low, high = profile_interval(x / effect, n / effect, confusion, corrected, reach)
-    return Share(n, len(total), x / n, naive_low, naive_high, corrected, low, high, effect)
+    plain = design_effect(counts, _of_count(x / n))
+    low, high = wilson(x / plain, n / plain, _reach(len(counts), plain, confidence))
+    counted = Share(int(n), len(counts), x / n, low, high, None, 0.0, 1.0, plain)
+    rows = confusion.rates
+    if rows is None:
+        return replace(counted, note="The clean labels cannot tell left from right.")
+    effect = design_effect(counts, _of_share(total, rows))
+    evidence = confusion.evidence(total / effect)
+    share, level = likeliest(evidence)
+    if strangeness(evidence, level) > STRANGE:
+        return replace(counted, note=_strange(total, rows))
+    low, high = profile_interval(evidence, share, level, _reach(len(counts), effect, confidence))
+    note = _assumed(confusion)
+    return replace(counted, corrected=share, low=low, high=high, design_effect=effect, note=note)
+
+
+def _counts(outcomes: ArrayLike) -> Floats:
+    """The outcomes ``[m,3]`` of the images that hold a particle."""
+    counts: Floats = np.array(outcomes, dtype=np.float64)
+    counts = counts.reshape(0, 3) if counts.size == 0 else counts
+    if counts.ndim != 2 or counts.shape[1] not in (2, 3) or (counts < 0).any():
+        raise ValueError(f"outcomes: expected counts [m,3], got {counts.shape}, the least {counts.min()}")
+    counts = np.pad(counts, ((0, 0), (0, 3 - counts.shape[1])))
+    return np.asarray(counts[counts.sum(1) > 0])
 
 
 def _reach(images: int, effect: float, confidence: float) -> float:
@@ -119,35 +164,89 @@ def _reach(images: int, effect: float, confidence: float) -> float:
     return float(student.ppf(0.5 + confidence / 2, images - 1 + WISDOM))
 
 
-def _counts(called_left: ArrayLike, called: ArrayLike) -> tuple[Ints, Ints]:
-    """Both columns without images that hold no particle."""
-    left = np.array(called_left, dtype=np.int64).reshape(-1)
-    total = np.array(called, dtype=np.int64).reshape(-1)
-    if left.shape != total.shape or (left < 0).any() or (left > total).any():
-        raise ValueError("called_left: expected a count from 0 to that of called, for each image")
-    return left[total > 0], total[total > 0]
+def _assumed(confusion: Confusion) -> str:
+    if confusion.unusable is not None:
+        return ""
+    return "No clean label says unusable: it is taken that every particle that is not set aside has a hand."
 
 
-def adjusted(naive: float, confusion: Confusion) -> float | None:
-    """Rogan and Gladen's share, held within 0-1; None where clean labels show no better than chance."""
-    se, sp = confusion.rates
-    if se is None or sp is None or se + sp <= 1:
-        return None
-    return float(np.clip((naive + sp - 1) / (se + sp - 1), 0.0, 1.0))
+def _strange(total: Floats, rows: Floats) -> str:
+    """Why a sample cannot be corrected."""
+    aside = 100 * total[UNUSABLE] / total.sum()
+    left = 100 * total[LEFT] / total[:UNUSABLE].sum()
+    return (
+        f"{aside:.0f} % are set aside and {left:.0f} % of the others called left: no mix of particles like "
+        f"those with clean labels gives that ({100 * rows[:, UNUSABLE].min():.0f} to "
+        f"{100 * rows[:, UNUSABLE].max():.0f} % of a kind are set aside there). "
+        "Label particles of this sample."
+    )
 
 
-def design_effect(left: Ints, total: Ints) -> float:
-    """Variance of the share over images against that of as many independent particles, at least 1.
+def likeliest(evidence: Evidence) -> tuple[float, float]:
+    """The likeliest left share, and its log likelihood."""
+    state, levels = latent.best(_beginnings(evidence), evidence, free=True)
+    ends = profile(np.array([0.0, 1.0]), evidence)
+    found, top = float(state.left[levels.argmax()]), float(max(levels.max(), ends.max()))
+    for share, level in zip((0.0, 1.0), ends.tolist(), strict=True):
+        if level >= top - 10 * latent.TOLERANCE:  # a search never quite arrives at an edge
+            found = share
+    return found, top
 
-    Source: ratio estimator of a cluster sample (Cochran 1977, Sampling Techniques, section 9); drawn towards
-    1 by :data:`WISDOM`, since few images tell little of it.
+
+def strangeness(evidence: Evidence, level: float) -> float:
+    """Twice what a likelihood is short of because no mix of the three classes gives such a sample."""
+    n = max(float(evidence.sample.sum()), 1e-300)
+    perfect = xlogy(evidence.sample, evidence.sample / n).sum()
+    perfect += xlogy(evidence.clean, evidence.rates(evidence.clean)).sum()
+    return float(2 * (perfect - level))
+
+
+def _beginnings(evidence: Evidence) -> Floats:
+    """Left shares from which the likeliest one is searched: that of the linear equations, and the middle."""
+    mixed = solved(evidence.sample, evidence.rates(evidence.clean))
+    handed = mixed[LEFT] + mixed[RIGHT]
+    share = mixed[LEFT] / handed if handed > 0 else 0.5
+    return np.array([np.clip(share, latent.INSIDE, 1 - latent.INSIDE), 0.5])
+
+
+def solved(total: Floats, rows: Floats) -> Floats:
+    """How many of each class ``[3]`` give these outcomes ``[3]``, if need be fewer than none.
+
+    Where the three classes cannot be told apart by their outcomes, there is none that is unusable.
     """
-    m, n = len(total), float(total.sum())
-    share = float(left.sum()) / n
-    if m < 2 or share in (0.0, 1.0):
+    if abs(np.linalg.det(rows)) > ALIKE:
+        return np.asarray(np.linalg.solve(rows.T, total), dtype=np.float64)
+    hands = np.linalg.lstsq(rows[:UNUSABLE].T, total, rcond=None)[0]
+    return np.append(hands, 0.0)
+
+
+def _of_count(share: float) -> Floats:
+    """What each outcome ``[3]`` adds to the excess of left calls over their share."""
+    return np.array([1 - share, -share, 0.0])
+
+
+def _of_share(total: Floats, rows: Floats) -> Floats:
+    """What each outcome ``[3]`` adds to the excess of left hands over their share (linear equations)."""
+    mixed = solved(total, rows)
+    handed = mixed[LEFT] + mixed[RIGHT]
+    if handed <= 0:
+        return _of_count(total[LEFT] / total[:UNUSABLE].sum())
+    share = mixed[LEFT] / handed
+    units = [solved(unit, rows) for unit in np.eye(3)]
+    return np.array([(1 - share) * one[LEFT] - share * one[RIGHT] for one in units])
+
+
+def design_effect(counts: Floats, adds: Floats) -> float:
+    """Variance of a share over images against that of as many independent particles, at least 1.
+
+    ``counts [m,3]`` of outcomes, each of which ``adds [3]`` to a sum that is 0 over all images. Source: ratio
+    estimator of a cluster sample (Cochran 1977, Sampling Techniques, section 9); drawn towards 1 by
+    :data:`WISDOM`, since few images tell little of it.
+    """
+    m, chance = len(counts), float((counts * adds**2).sum())
+    if m < 2 or chance <= 0:
         return 1.0
-    between = m / (m - 1) * float(((left - share * total) ** 2).sum()) / n**2
-    seen = between / (share * (1 - share) / n)
+    seen = m / (m - 1) * float(((counts @ adds) ** 2).sum()) / chance
     return max((WISDOM + (m - 1) * seen) / (WISDOM + m - 1), 1.0)
 
 
@@ -158,62 +257,27 @@ def wilson(x: float, n: float, z: float = 1.96) -> tuple[float, float]:
     return min(max(middle - half, 0.0), x / n), max(min(middle + half, 1.0), x / n)  # rounding aside
 
 
-def profile_interval(
-    x: float, n: float, confusion: Confusion, best: float, z: float = 1.96
-) -> tuple[float, float]:
-    """Bounds of the left share: where the log of the profile likelihood has fallen by ``z`` squared, halved.
-
-    ``x`` of ``n`` (effective numbers, not necessarily whole) were called left; ``best`` is the likeliest
-    share.
-    """
-    drop = z * z / 2
-    top = float(profile(np.array([best]), x, n, confusion)[0])
-    grid = np.unique(np.append(np.linspace(0, 1, GRID), best))
-    inside = profile(grid, x, n, confusion) >= top - drop
-    inside[np.searchsorted(grid, best)] = True
-    first, last = np.flatnonzero(inside)[[0, -1]]
-    low = _crossing(grid[max(first - 1, 0)], grid[first], top - drop, x, n, confusion) if first else 0.0
-    end = len(grid) - 1
-    high = _crossing(grid[min(last + 1, end)], grid[last], top - drop, x, n, confusion) if last < end else 1.0
+def profile_interval(evidence: Evidence, share: float, level: float, z: float = 1.96) -> tuple[float, float]:
+    """Where the log of the profile likelihood is ``z`` squared, halved, below its ``level`` at ``share``."""
+    grid = np.unique(np.append(np.linspace(0, 1, GRID), share))
+    floor = level - z * z / 2
+    inside = np.flatnonzero((profile(grid, evidence) >= floor) | (grid == share))
+    first, last, end = int(inside[0]), int(inside[-1]), len(grid) - 1
+    ways = np.array([[grid[first], grid[max(first - 1, 0)]], [grid[last], grid[min(last + 1, end)]]])
+    low, high = _crossings(np.linspace(ways[:, 0], ways[:, 1], FINE, axis=1), floor, evidence)
     return low, high
 
 
-def _crossing(outside: float, inside: float, level: float, x: float, n: float, confusion: Confusion) -> float:
-    """Where between two shares the likelihood falls below a level."""
-    fine: Floats = np.linspace(inside, outside, FINE, dtype=np.float64)
-    above = profile(fine, x, n, confusion) >= level
-    above[0] = True
-    last = int(np.flatnonzero(above)[-1])
-    return float(fine[min(last + 1, FINE - 1)] + fine[last]) / 2
+def _crossings(ways: Floats, floor: float, evidence: Evidence) -> list[float]:
+    """Where the likelihood falls below a floor, on ways ``[n,FINE]`` of shares that lead out of it."""
+    above = profile(ways.reshape(-1), evidence).reshape(ways.shape) >= floor
+    above[:, 0] = True
+    last = FINE - 1 - above[:, ::-1].argmax(axis=1)
+    after = np.minimum(last + 1, FINE - 1)
+    rows = np.arange(len(ways))
+    return [float(value) for value in (ways[rows, last] + ways[rows, after]) / 2]
 
 
-def profile(shares: Floats, x: float, n: float, confusion: Confusion) -> Floats:
-    """Log likelihood ``[G]`` of left shares ``[G]``, each with the se and sp that suit it best.
-
-    These are found by EM: the true hand of each counted particle is what is missing (Dempster et al. 1977).
-    """
-    a, a_not = float(confusion.left_as_left), float(confusion.left_as_right)
-    b, b_not = float(confusion.right_as_right), float(confusion.right_as_left)
-    se, sp = _start(a, a_not, len(shares)), _start(b, b_not, len(shares))
-    for _ in range(STEPS):
-        q = np.clip(shares * se + (1 - shares) * (1 - sp), 1e-300, 1.0)
-        left = x * shares * se / q, (n - x) * shares * (1 - se) / np.clip(1 - q, 1e-300, 1.0)
-        hits, misses = a + left[0], a_not + left[1]
-        right, wrong = b + (n - x) - left[1], b_not + x - left[0]
-        if confusion.symmetric:
-            hits, misses = hits + right, misses + wrong
-            right, wrong = hits, misses
-        fresh = hits / np.maximum(hits + misses, 1e-300), right / np.maximum(right + wrong, 1e-300)
-        change = max(np.abs(fresh[0] - se).max(), np.abs(fresh[1] - sp).max())
-        se, sp = fresh
-        if change < TOLERANCE:
-            break
-    q = shares * se + (1 - shares) * (1 - sp)
-    sample = xlogy(x, q) + xlog1py(n - x, -q)
-    clean = xlogy(a, se) + xlog1py(a_not, -se) + xlogy(b, sp) + xlog1py(b_not, -sp)
-    return np.asarray(sample + clean)
-
-
-def _start(right: float, wrong: float, n: int) -> Floats:
-    """First values of a rate ``[n]``, off the edges, where EM would stay for ever."""
-    return np.full(n, (right + 0.5) / (right + wrong + 1.0))
+def profile(shares: Floats, evidence: Evidence) -> Floats:
+    """Log likelihood ``[G]`` of left shares ``[G]``, each with all else as suits it best."""
+    return latent.best(shares, evidence)[1]

@@ -40,7 +40,7 @@ class Wanted:
 
     weights: str | None = None
     usable_weights: str | None = None
-    confusion: tuple[float, float, float, float] | None = None
+    confusion: tuple[float, ...] | None = None
     spec: ClassifierSpec = field(default_factory=ClassifierSpec)
     recipe: ClassRecipe = field(default_factory=ClassRecipe)
     usable_from: float = 0.5
@@ -73,8 +73,7 @@ def judges(wanted: Wanted, clean: Particles | None, home: Path, watch: Watch) ->
     if clean is None:
         if hand is None:
             raise ConfigError(["classifier.weights: needed where there are no clean labels"])
-        confusion = None if wanted.confusion is None else Confusion(*wanted.confusion, _symmetric(hand))
-        return Judges(hand, usable, confusion, {"clean labels": "none"})
+        return Judges(hand, usable, _given(wanted, _symmetric(hand)), {"clean labels": "none"})
     train, test = _parts(clean, wanted)
     array = _array(clean, home)
     total = 2 * wanted.recipe.steps
@@ -157,9 +156,8 @@ def _tested(hand: str, usable: str | None, clean: Particles, test: Ints, wanted:
     p_left: Floats = engine.predict(hand, pictures)[:, 0]
     passed: Bools = np.asarray(p_usable >= wanted.usable_from)
     symmetric = _symmetric(hand)
-    confusion = None if clean.foreign else counted(labels, p_left > 0.5, passed, symmetric)
-    if wanted.confusion is not None:
-        confusion = Confusion(*wanted.confusion, symmetric)
+    outcome = np.where(passed, np.where(p_left > 0.5, LEFT, RIGHT), UNUSABLE)
+    counted = None if clean.foreign else Confusion.of(labels, outcome, symmetric)
     hands = labels != UNUSABLE
     right = (p_left > 0.5) == (labels == LEFT)
     facts = {
@@ -170,24 +168,16 @@ def _tested(hand: str, usable: str | None, clean: Particles, test: Ints, wanted:
         "hand right": _share(right[hands & passed]),
         "one error rate for both hands": symmetric,
     }
-    return Judges(hand, usable, confusion, facts)
+    return Judges(hand, usable, _given(wanted, symmetric) or counted, facts)
 
 
-def counted(labels: Ints, called_left: Bools, passed: Bools, symmetric: bool) -> Confusion:
-    """The confusion among particles that pass the filter.
-
-    An unusable one that passes has a hand that nobody can see: half of such calls are wrong, whichever its
-    hand, so it counts as half a particle of either hand, half of which is called right.
-    """
-    left, right = passed & (labels == LEFT), passed & (labels == RIGHT)
-    blind = float((passed & (labels == UNUSABLE)).sum()) / 4
-    return Confusion(
-        float((left & called_left).sum()) + blind,
-        float((left & ~called_left).sum()) + blind,
-        float((right & called_left).sum()) + blind,
-        float((right & ~called_left).sum()) + blind,
-        symmetric,
-    )
+def _given(wanted: Wanted, symmetric: bool) -> Confusion | None:
+    """The user's own counts: nine of them by row, or the four of left and right that are not set aside."""
+    if wanted.confusion is None:
+        return None
+    side = 3 if len(wanted.confusion) == 9 else 2
+    table = np.array(wanted.confusion, dtype=np.float64).reshape(side, side)
+    return Confusion.from_table(np.pad(table, (0, 3 - side)), symmetric)
 
 
 def _symmetric(weights: str) -> bool:

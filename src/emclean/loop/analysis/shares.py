@@ -14,10 +14,15 @@ POPULATION = pa.schema(
         *((name, pa.int64()) for name in ("images", "particles", "left", *REASONS)),
         *((n, pa.float64()) for n in ("naive", "naive_low", "naive_high", "corrected", "low", "high")),
         *((n, pa.float64()) for n in ("design_effect", "true_left")),
+        ("note", pa.string()),
     ]
 )
 """The columns of ``population.parquet``: one row for each sample and each picture (``level``). ``particles``
-are the usable ones; shares are 0-1; ``true_left`` is known of simulated micrographs only."""
+are those not set aside; shares are 0-1; ``true_left`` is known of simulated micrographs only; ``note`` is
+what must be known beside the figures, or empty."""
+
+NOTHING = Confusion((0, 0, 0), (0, 0, 0))
+"""What is known where there are no clean labels."""
 
 
 def population(
@@ -46,9 +51,9 @@ def _row(
     true: float | None,
 ) -> dict[str, Any]:
     """The row of a sample or picture; what is not known is None."""
-    known = confusion or Confusion(0, 0, 0, 0)
-    share = left_share([one.left for one in counts], [one.usable for one in counts], known, confidence)
-    row: dict[str, Any] = dict.fromkeys(POPULATION.names)
+    outcomes = [(one.left, one.usable - one.left, one.set_aside["unusable"]) for one in counts]
+    share = left_share(outcomes, confusion or NOTHING, confidence)
+    row: dict[str, Any] = dict.fromkeys(POPULATION.names) | {"note": "No particle shows its hand."}
     row |= {"level": level, "sample": sample, "image": image, "images": len(counts), "true_left": true}
     row |= {"particles": sum(one.usable for one in counts), "left": sum(one.left for one in counts)}
     row |= {reason: sum(one.set_aside[reason] for one in counts) for reason in REASONS}
@@ -56,7 +61,7 @@ def _row(
 
 
 def _figures(share: Share) -> dict[str, Any]:
-    names = ("naive", "naive_low", "naive_high", "corrected", "low", "high", "design_effect")
+    names = ("naive", "naive_low", "naive_high", "corrected", "low", "high", "design_effect", "note")
     found = {name: getattr(share, name) for name in names}
     if share.corrected is None:  # then nothing is known of the bounds, either
         found |= {"low": None, "high": None}
