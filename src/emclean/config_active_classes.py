@@ -1,8 +1,9 @@
 """Every key of ``pipelines/active_clean.py`` for classes: type, range, default; what cannot work together."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from emclean.config_classes import (
     NEED_TRUSTED,
@@ -38,16 +39,45 @@ class ActiveClassData(Section):
 class ClassExpert(Expert):
     """Who answers. The simulated expert names a wrong class in a share ``miss`` of the pictures.
 
-    ``truth`` is a label file of the same pictures, ``truth_column`` its column.
+    ``count`` experts share the work; ``misses`` are the simulated ones' own shares of wrong answers, in place
+    of ``miss``. ``truth`` is a label file of the same pictures, ``truth_column`` its column.
     """
 
+    count: int = Field(1, ge=1, le=20)
+    misses: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     truth_column: str = "label"
+
+    @property
+    def slips(self) -> tuple[float, ...]:
+        """How often each of the simulated experts names a wrong class."""
+        return self.misses or (self.miss,) * self.count
+
+
+NO_SHARE = 100.0
+"""The share of the full cost that never binds: what a budget in labels alone has."""
 
 
 class ClassBudget(Budget):
-    """As for boxes; a picture's class is told in seconds, so that round 0 has more of them."""
+    """As for boxes; a picture's class is told in seconds, so that round 0 has more of them.
+
+    ``labels`` is the most answers that may be asked for, each expert's counted. Of all that is set the
+    strictest binds; with ``labels`` alone the share does not. ``second_looks``: whether ``activelab`` may ask
+    another expert about an answered picture.
+    """
 
     seed_images: int = Field(20, ge=2)
+    share_of_full: float = Field(0.2, gt=0, le=NO_SHARE)
+    labels: int | None = Field(None, ge=2)
+    second_looks: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_alone(cls, given: Any) -> Any:
+        """Labels without share and minutes are the whole budget; the share that then stands is recorded."""
+        if isinstance(given, Mapping) and given.get("labels") is not None:
+            if given.get("minutes") is None and "share_of_full" not in given:
+                return {**given, "share_of_full": NO_SHARE}
+        return given
 
 
 class ActiveClassifier(Classifier):
@@ -103,7 +133,8 @@ Faults = tuple[tuple[object, str], ...]
 
 def active_class_faults(config: ActiveClasses) -> list[str]:
     """Combinations of keys that cannot work together, and what can be named but is not there yet."""
-    table = (*_data_faults(config), *_expert_faults(config), *_classifier_faults(config))
+    groups = (_data_faults, _expert_faults, _budget_faults, _classifier_faults)
+    table = [row for faults in groups for row in faults(config)]
     return [fault for broken, fault in table if broken] + service_faults(config)
 
 
@@ -150,6 +181,24 @@ def _expert_faults(config: ActiveClasses) -> Faults:
         (
             people and config.label_service == "in_process",
             "label_service: people answer in Label Studio; use label_service=label_studio",
+        ),
+    )
+
+
+def _budget_faults(config: ActiveClasses) -> Faults:
+    budget, expert = config.budget, config.expert
+    return (
+        (
+            expert.misses and expert.kind == "label_studio",
+            "expert.misses: for simulated experts; people's accuracy is estimated",
+        ),
+        (
+            expert.misses and len(expert.misses) != expert.count,
+            f"expert.misses: {len(expert.misses)} shares for expert.count={expert.count}; give one for each",
+        ),
+        (
+            budget.share_of_full > 1 and expert.count == 1 and budget.labels is None,
+            "budget.share_of_full: more than 1 needs several experts (expert.count)",
         ),
     )
 

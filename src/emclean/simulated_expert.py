@@ -41,6 +41,7 @@ from emclean.stores.label_studio.client import (
 )
 from emclean.stores.label_studio.convert import annotation_body, suggestions
 from emclean.stores.label_studio.page import categories_of
+from emclean.stores.label_studio.people import accounts
 from emclean.stores.label_studio.service import project_title
 from emclean.stores.truth import Truth
 from emclean.types import AnsweredBox, Labels, Suggestion
@@ -61,14 +62,17 @@ _UNANSWERED = (
 class Options:
     """How the simulated expert works: with boxes, or where ``classes`` is set, naming classes.
 
-    ``project`` is a title, or empty for every project that starts with ``emclean``; ``pace`` the share of the
-    simulated time that is really waited (0: none); ``limit`` the most tasks to answer; ``watch`` goes on
-    when no task is left; ``patience_s`` how long Label Studio may be away; ``log`` a JSON-lines file;
-    ``parent`` the process id of the program without which there is nothing to do (None: none).
+    Where ``misses`` has two or more shares, so many experts name classes, each under an account of its own
+    and each with its share of wrong names. ``project`` is a title, or empty for every project that starts
+    with ``emclean``; ``pace`` the share of the simulated time that is really waited (0: none); ``limit`` the
+    most tasks to answer; ``watch`` goes on when no task is left; ``patience_s`` how long Label Studio may be
+    away; ``log`` a JSON-lines file; ``parent`` the process id of the program without which there is nothing
+    to do (None: none).
     """
 
     project: str = ""
     classes: bool = False
+    misses: tuple[float, ...] = ()
     slips: Slips = field(default_factory=Slips)
     cost: CostModel = field(default_factory=CostModel)
     pace: float = 0.0
@@ -83,11 +87,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to one task: what is sent, and what it would have cost a person."""
+    """The answer to one task: what is sent, what it would have cost a person, and of several experts who
+    gives it."""
 
     body: Mapping[str, Any]
     made: Changes
     seconds: float
+    by: str = ""
 
 
 @dataclass
@@ -124,11 +130,14 @@ def _class_reply(data: Mapping[str, Any], truth: int, names: Sequence[str], opti
     told = str(data.get("label") or "")
     shown = list(names).index(told) if told in names else None
     rng = np.random.default_rng([options.seed, _number(str(data["key"]))])
-    slips = class_expert.ClassSlips(options.slips.miss, options.slips.rubber_stamp)
+    misses = options.misses or (options.slips.miss,)
+    turn = class_expert.answerer(len(misses), data.get("seen_by") or (), str(data["key"]))
+    slips = class_expert.ClassSlips(misses[turn], options.slips.rubber_stamp)
     said = class_expert.answer(truth, shown, len(names), slips, rng)
     made = Changes(int(shown is None), int(shown not in (None, said)), 0, int(shown == said))
     seconds = options.cost.seconds(1, Changes(0, 0, 0, 1))
-    return Reply({**choices.annotation_body(names[said]), "lead_time": seconds}, made, seconds)
+    body = {**choices.annotation_body(names[said]), "lead_time": seconds}
+    return Reply(body, made, seconds, class_expert.names(len(misses))[turn] if options.misses else "")
 
 
 def _labels(asked: Sequence[Suggestion], categories: Sequence[str]) -> Labels:
@@ -167,6 +176,7 @@ class Expert:
         self._client, self._truth, self._options = client, truth, options
         self._stop, self._say = stop, say
         self._checked: set[str] = set()
+        self._accounts: Mapping[str, int] = {}
         self.work = Work()
 
     def run(self) -> Work:
@@ -253,9 +263,14 @@ class Expert:
 
     def _send(self, task: Mapping[str, Any], key: str, given: Reply) -> None:
         unique = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key}#{task['id']}"))
-        repeated = False
+        body, repeated = {**given.body, "unique_id": unique}, False
+        if given.by:
+            self._accounts = self._accounts or accounts(
+                self._client, class_expert.names(len(self._options.misses))
+            )
+            body["completed_by"] = self._accounts[given.by]
         try:
-            self._client.post(f"/api/tasks/{task['id']}/annotations/", {**given.body, "unique_id": unique})
+            self._client.post(f"/api/tasks/{task['id']}/annotations/", body)
         except AlreadyThere:
             repeated = True
         self.work.answered += 1
@@ -305,6 +320,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="share of objects without a suggestion that are overlooked; of classes that are named wrongly",
     )
+    add(
+        "--misses",
+        type=_shares,
+        default=(),
+        metavar="M1,M2,…",
+        help="several experts for classes, each with an account and a share of wrong names of its own",
+    )
     add("--jitter", type=float, default=0.0, help="standard deviation of drawn sides, in sides")
     add("--rubber-stamp", type=float, default=0.0, help="share of wrong suggestions accepted unseen")
     for name, seconds in vars(CostModel()).items():
@@ -321,10 +343,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    """Two or more shares from 0 to 1."""
+    shares = tuple(float(part) for part in text.split(","))
+    if len(shares) < 2 or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(text)
+    return shares
+
+
 def _options(given: argparse.Namespace) -> Options:
     return Options(
         project=given.project,
         classes=bool(given.classes),
+        misses=given.misses,
         slips=Slips(given.miss, given.jitter, given.rubber_stamp),
         cost=CostModel(given.open_s, given.draw_s, given.move_s, given.verify_s),
         pace=given.pace,

@@ -299,7 +299,8 @@ class TaskSpec:
 
     ``key`` is the external key ``{run}/{image_id}/{round}`` that makes pushing exactly-once; of an ``image``
     every object is to be marked, in a ``review`` only the suggestions are to be decided; ``blind`` tasks
-    show no suggestion; ``value`` orders the tasks (largest first).
+    show no suggestion; ``value`` orders the tasks (largest first). ``seen_by`` names those who have answered
+    about the image before: somebody else is to take this second look.
     """
 
     key: str
@@ -308,6 +309,7 @@ class TaskSpec:
     kind: Literal["image", "review"] = "image"
     blind: bool = False
     value: float = 0.0
+    seen_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Class labels on a real Label Studio: exactly once, told or not, answered by a program and in a browser."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import render
 from flaky_proxy import FlakyProxy
 
+from emclean.science.classes import expert
 from emclean.simulated_expert import main
 from emclean.stores.label_studio import LabelStudioClient, LabelStudioService, LocalPictures, choices
 from emclean.stores.label_studio.forms import CLASSES
+from emclean.stores.label_studio.people import accounts
 from emclean.stores.label_studio.service import project_title
 from emclean.types import ImageRecord, Suggestion, TaskSpec
 
@@ -81,6 +85,51 @@ def test_the_simulated_expert_names_classes(label_studio, tmp_path):
         t.key: NAMES[i % 2] for i, t in enumerate(tasks)
     }
     assert {a.lead_time_s for a in pulled.answers} == {7.0}
+
+
+def test_two_users_answers_to_one_task_are_kept_apart(label_studio):
+    service, _ = made(label_studio, "emclean classes two users")
+    (task,) = asked("two", 1)
+    number = service.push([task])[task.key]
+    with LabelStudioClient(label_studio.url, label_studio.server.token()) as client:
+        people = accounts(client, ["anna@lab.example", "ben@lab.example"])
+        assert accounts(client, ["ben@lab.example", "anna@lab.example"]) == people
+        for address, name in (("anna@lab.example", "left"), ("ben@lab.example", "right")):
+            body = choices.annotation_body(name) | {"completed_by": people[address]}
+            client.post(f"/api/tasks/{number}/annotations/", body)
+    pulled = service.pull([task.key])
+    service.close()
+    assert {a.annotator: a.boxes[0].category for a in pulled.answers} == {
+        "anna@lab.example": "left",
+        "ben@lab.example": "right",
+    }
+    assert len({a.annotation_id for a in pulled.answers}) == 2
+
+
+def test_several_simulated_experts_answer_under_their_own_accounts(label_studio, tmp_path):
+    title = "emclean classes several"
+    service, _ = made(label_studio, title)
+    first = asked("several")
+    names = expert.names(2)
+    again = [replace(t, key=f"{t.key[:-1]}1", suggestions=(), seen_by=names[:1]) for t in first]
+    service.push([*first, *again])
+    rows = [f"{i}.png,{NAMES[i % 2]}" for i in range(4)]
+    (tmp_path / "truth.csv").write_text("\n".join(["image,hand", *rows]))
+    line = ["--url", label_studio.url, "--token-file", str(label_studio.credentials), "--project", title]
+    line += ["--truth", str(tmp_path / "truth.csv"), "--classes", "hand", "--misses", "0,1"]
+    assert main(line) == 0
+    with LabelStudioClient(label_studio.url, label_studio.server.token()) as client:
+        notes = {t["data"]["key"]: t["data"]["note"] for t in tasks_of(client, title)}
+    pulled = service.pull([t.key for t in (*first, *again)])
+    service.close()
+    right = {t.key: NAMES[i % 2] for i, t in enumerate(first)} | {
+        t.key: NAMES[i % 2] for i, t in enumerate(again)
+    }
+    assert pulled.open == ()
+    for answer in pulled.answers:
+        assert (answer.boxes[0].category == right[answer.key]) == (answer.annotator == names[0])
+    assert {a.annotator for a in pulled.answers if a.key.endswith("/1")} == {names[1]}
+    assert all("other than expert-1@simulated.invalid" in notes[t.key] for t in again)
 
 
 SUBMIT = "[...document.querySelectorAll('button')].find(b => b.innerText.trim() == 'Submit')"

@@ -3,6 +3,7 @@
 import pytest
 
 from emclean.config import ActiveClasses, ActiveClean, load_active
+from emclean.config_active_classes import NO_SHARE
 from emclean.errors import ConfigError
 
 OWN = ("data.pool.images=.", "data.pool.labels=.", "expert.truth=.", "mirror=true")
@@ -45,6 +46,11 @@ def test_the_task_decides_which_keys_there_are():
         (["classifier.flip=true"], "classifier.flip: a mirrored picture is of the other class"),
         (["mirror=false", "classifier.mirror_head=true"], "classifier.mirror_head: only where"),
         (["classifier.zoom=[1.2, 0.8]"], "classifier.zoom: the first must not be above"),
+        (["expert.misses=[0.1, 0.2]"], "expert.misses: 2 shares for expert.count=1"),
+        (["expert.count=2", "expert.misses=[0.1, 2]"], "expert.misses.1: "),
+        ([*OWN[:2], "expert.kind=label_studio", "expert.misses=[0.1]"], "expert.misses: for simulated"),
+        (["budget.share_of_full=2"], "budget.share_of_full: more than 1 needs several experts"),
+        (["budget.labels=1"], "budget.labels: "),
         (["services.mlflow=nowhere"], "services.mlflow: not an address"),
         (["data.pool.images=gone", "data.pool.labels=.", "expert.truth=."], "data.pool.images: "),
     ],
@@ -52,6 +58,25 @@ def test_the_task_decides_which_keys_there_are():
 def test_combinations_that_cannot_work_are_named(overrides, fault):
     (found,) = faults_of(*overrides)
     assert found.startswith(fault)
+
+
+def test_labels_alone_are_the_whole_budget_and_with_other_keys_one_of_several():
+    def budget(*more):
+        return load_active(None, ["task=classes", "budget.labels=50", *more]).budget
+
+    assert budget().share_of_full == NO_SHARE
+    assert budget("budget.share_of_full=0.1").share_of_full == 0.1
+    assert (budget("budget.minutes=3").minutes, budget("budget.minutes=3").labels) == (3, 50)
+    assert load_active(None, ["task=classes"]).budget.share_of_full == 0.2
+    kept = load_active(None, ["task=classes", "budget.labels=50"])
+    assert ActiveClasses.model_validate(kept.model_dump()) == kept
+
+
+def test_experts_slip_alike_unless_each_has_a_share():
+    alike = load_active(None, ["task=classes", "expert.count=3", "expert.miss=0.1"]).expert
+    assert alike.slips == (0.1, 0.1, 0.1)
+    own = load_active(None, ["task=classes", "expert.count=2", "expert.misses=[0.1, 0.3]"]).expert
+    assert own.slips == (0.1, 0.3)
 
 
 def test_people_need_no_truth_but_for_a_ceiling():

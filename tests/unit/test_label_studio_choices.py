@@ -2,13 +2,15 @@
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from emclean.errors import LabelServiceError
+from emclean.science.classes import expert
 from emclean.simulated_expert import Options, Truth, reply
 from emclean.stores.label_studio import choices
 from emclean.stores.label_studio.page import categories_of
-from emclean.types import ImageRecord, Suggestion, TaskSpec
+from emclean.types import ImageRecord, Labels, Suggestion, TaskSpec
 
 NAMES = ("left", "right")
 IMAGE = ImageRecord("00aa", "/nowhere", "p.png", 100, 80)
@@ -54,6 +56,18 @@ def test_nothing_is_chosen_beforehand_and_a_blind_task_does_not_tell_the_label()
     assert told["predictions"] == untold["predictions"] == []
     assert "'left'" in told["data"]["note"]
     assert "left" not in str(untold["data"])
+
+
+def test_a_second_look_names_who_is_not_to_take_it_and_is_answered_by_another_expert():
+    truth = Truth({"p.png": Labels(np.array([WHOLE]), np.zeros(1, np.int64))}, NAMES)
+    for seen, other in (names := expert.names(2), names[::-1]):
+        second = TaskSpec("run/00aa/2", IMAGE, blind=True, seen_by=(seen,))
+        made = {"id": 8, **choices.task_body(second, "/p.png")}
+        assert f"somebody other than {seen}" in made["data"]["note"]
+        options = Options(classes=True, misses=(0.0, 1.0))
+        given = reply(made, truth, options)
+        assert given.by == other
+        assert given.body["result"][0]["value"]["choices"] == [NAMES[int(other == names[1])]]
 
 
 def test_an_answer_is_a_label_round_the_whole_picture():

@@ -38,7 +38,7 @@ def plan_file(job: Job, round_: int) -> Path:
 def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggestion], **kind: Any) -> Question:
     """The question about one image, or with ``review`` about the instances shown alone.
 
-    ``kind`` holds ``at_random``, ``blind``, ``value``, ``minutes`` and ``review``.
+    ``kind`` holds ``at_random``, ``blind``, ``value``, ``minutes``, ``review`` and ``seen_by``.
     """
     at_random, blind = bool(kind["at_random"]), bool(kind["blind"])
     task = TaskSpec(
@@ -48,6 +48,7 @@ def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggesti
         kind="review" if kind.get("review") else "image",
         blind=blind,
         value=float(kind["value"]),
+        seen_by=tuple(kind.get("seen_by", ())),
     )
     return Question(task, at_random, float(kind.get("minutes", 0.0)))
 
@@ -62,6 +63,7 @@ def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
             "kind": q.task.kind,
             "blind": q.task.blind,
             "value": q.task.value,
+            "seen_by": q.task.seen_by,
             "at_random": q.at_random,
             "minutes": q.minutes,
         }
@@ -76,7 +78,8 @@ def load_plan(job: Job, round_: int) -> list[Question]:
     for row in json.loads(plan_file(job, round_).read_text(encoding="utf-8")):
         shown = tuple(Suggestion(**{**s, "box": tuple(s["box"])}) for s in row["suggestions"])
         image = job.data.record(row["image_id"])
-        task = TaskSpec(row["key"], image, shown, row["kind"], row["blind"], row["value"])
+        seen_by = tuple(row.get("seen_by", ()))  # plans of earlier versions have none
+        task = TaskSpec(row["key"], image, shown, row["kind"], row["blind"], row["value"], seen_by)
         questions.append(Question(task, row["at_random"], row["minutes"]))
     return questions
 
@@ -118,6 +121,9 @@ def _may_hold_tasks(job: Job) -> bool:
         return False
     return bool(job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows)
 
+
+SIMULATED = "simulated expert"
+"""Who answers in this process where one expert is simulated."""
 
 INSTRUCTIONS = (
     "Draw a tight box round every object that belongs to a category. Boxes that are already there are "
@@ -239,6 +245,7 @@ def look_once_more(job: Job, state: RunState) -> None:
     try:
         open_project(job, state)
         pull_edits(job, state.round + 1)
+        job.kind.settle(job, state)
     except LabelServiceError as error:
         job.parts.console.say(f"no look for late answers: {error}")
         return
@@ -364,7 +371,7 @@ def simulated_answers(job: Job, round_: int) -> None:
     still_open = set(service.pull([task.key for task in tasks]).open)
     for task in tasks:
         if task.key in still_open:
-            service.answer(task.key, job.kind.simulate(job, task), annotator="simulated expert")
+            service.answer(task.key, job.kind.simulate(job, task), annotator=job.kind.answerer(job, task))
 
 
 def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:

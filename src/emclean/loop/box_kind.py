@@ -69,6 +69,17 @@ class BoxKind:
         """The boxes that the simulated expert draws, moves and leaves."""
         return asking.simulate_one(job, task)
 
+    def answerer(self, job: Job, task: TaskSpec) -> str:
+        """There is one."""
+        return asking.SIMULATED
+
+    def settle(self, job: Job, state: RunState) -> None:
+        """The newest answer stands: boxes of several experts are not weighed against each other."""
+
+    def allowance(self, job: Job, round_: int) -> str:
+        """There is no other."""
+        return ""
+
     def clean(self, job: Job, state: RunState) -> RunState:
         """Refit cleaning and consensus models, grade every instance, correct what is safe."""
         state = state.with_model(f"cleaning-{state.round}", weights=fit_cleaning(job, state.round))

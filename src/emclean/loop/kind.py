@@ -69,6 +69,15 @@ class Kind(Protocol):
     def simulate(self, job: "Job", task: TaskSpec) -> list[AnsweredBox]:
         """What the simulated expert says to one task; the draw depends on seed and key alone."""
 
+    def answerer(self, job: "Job", task: TaskSpec) -> str:
+        """Which simulated expert answers a task."""
+
+    def settle(self, job: "Job", state: RunState) -> None:
+        """Put what several experts say together in place where their answers to one picture differ."""
+
+    def allowance(self, job: "Job", round_: int) -> str:
+        """How much of a budget other than minutes was used up to a round, in words; empty without one."""
+
     def clean(self, job: "Job", state: RunState) -> RunState:
         """Refit the judging models with the round's answers, and correct what is safe."""
 

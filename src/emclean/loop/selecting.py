@@ -28,11 +28,18 @@ def choose(job: Job, state: RunState) -> tuple[list[Question], str]:
 
 
 def picked(
-    job: Job, state: RunState, pool: selection.Pool, strategies: Mapping[str, selection.Strategy]
+    job: Job,
+    state: RunState,
+    pool: selection.Pool,
+    strategies: Mapping[str, selection.Strategy],
+    limit: float = np.inf,
 ) -> "tuple[list[Pick], str]":
-    """What is chosen of the questions that may be asked in this round, or nothing and the reason to stop."""
+    """What is chosen of the questions that may be asked in this round, or nothing and the reason to stop.
+
+    ``limit`` is the most minutes that the round may cost by another budget than that in minutes.
+    """
     if state.round == 0:
-        return [Pick(i, at_random=True) for i in _seed(job, pool)], ""
+        return [Pick(i, at_random=True) for i in _seed(job, pool, limit)], ""
     spending = _spending(job, state)
     cheapest = float(pool.expected_minutes.min(initial=np.inf))
     decision = policies.stop(
@@ -40,15 +47,16 @@ def picked(
     )
     if decision.now:
         return [], decision.reason
-    minutes = max(spending.next_round(), cheapest)
+    minutes = min(max(spending.next_round(), cheapest), limit)
     return _spend(job, state.round, pool, minutes, strategies[job.settings.strategy]), ""
 
 
-def _seed(job: Job, pool: selection.Pool) -> list[str]:
+def _seed(job: Job, pool: selection.Pool, limit: float) -> list[str]:
     """The images of round 0, drawn at random: as many as asked for, fewer where the budget is smaller."""
     wanted = job.settings.budget.seed_images
     order = job.rng("seed images").permutation(len(pool))[:wanted]
-    paid = int((np.cumsum(pool.expected_minutes[order]) <= budget_minutes(job)).sum())
+    most = min(budget_minutes(job), limit)
+    paid = int((np.cumsum(pool.expected_minutes[order]) <= most).sum())
     if paid < len(order):
         job.parts.console.say(f"the budget pays for {paid} of {wanted} seed images; at least 2 are asked")
     return [pool.image_ids[i] for i in order[: max(paid, 2)]]

@@ -29,7 +29,13 @@ def spent(job: Job, answers: Iterable[Answer], questions: Sequence[Question]) ->
     asked = {q.task.key: q for q in questions}
     mine = [a for a in answers if a.key in asked]
     whole = cost.total([_cost_of(job, asked[a.key], a) for a in mine])
-    return replace(whole, images=len({a.key for a in mine if not a.skipped}))
+    return replace(whole, images=len({_about(asked[a.key]) for a in mine if not a.skipped}))
+
+
+def _about(question: Question) -> str:
+    """What a question is about: an image, however often it is asked about as a whole, or one review."""
+    task = question.task
+    return task.image.image_id if task.kind == "image" else task.key
 
 
 def _cost_of(job: Job, question: Question, answer: Answer) -> Cost:

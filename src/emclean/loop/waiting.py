@@ -47,9 +47,10 @@ def invitation(job: Job, state: RunState, count: int) -> str:
 
 def tell(job: Job, state: RunState, now: Standing) -> None:
     """Say how far the answers are, when that changed and now and then; keep it for ``emclean status``."""
-    job.parts.console.patiently(f"tasks: {now.words()}")
+    words = "; ".join(filter(None, (now.words(), job.kind.allowance(job, state.round))))
+    job.parts.console.patiently(f"tasks: {words}")
     text = json.dumps(
-        {"round": state.round, "project": state.facts["label_project"], "words": now.words(), **asdict(now)}
+        {"round": state.round, "project": state.facts["label_project"], "words": words, **asdict(now)}
     )
     file = job.folder / WAITING
     if not file.exists() or file.read_text(encoding="utf-8") != text:

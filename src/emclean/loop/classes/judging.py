@@ -133,6 +133,12 @@ class Judges:
             found[mine] = predict(job, self.pool, file, [ids[place] for place in mine])
         return found
 
+    def newest(self, job: Job, state: RunState) -> Floats:
+        """What the newest judging models of the run say of every picture ``[n,K]``."""
+        roles = ["crowd", *(f"cleaning-{r}" for r in range(state.round + 1))]
+        (*_, last) = (role for role in roles if role in state.models)
+        return self.probabilities(job, state.models[last]["weights"])
+
     def judge(self, job: Job, state: RunState, round_: int) -> Judged:
         """Judge every label with the models of a round; kept in memory while the labels stay as they are."""
         key = (round_, job.parts.tables.version("labels"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from emclean.config import ActiveClasses
 from emclean.loop import asking
-from emclean.loop.classes import measuring, recording, selecting, swaying
+from emclean.loop.classes import agreeing, measuring, recording, selecting, spending, swaying
 from emclean.loop.classes.judging import Judges
 from emclean.loop.classes.labels import classes_of, held, trusted
 from emclean.loop.classes.sets import ClassSet
@@ -47,8 +47,10 @@ class ClassKind:
     form, least_side = forms.CLASSES, 384
 
     def expert_options(self) -> dict[str, str]:
-        """The column of the truth file that holds the classes."""
-        return {"classes": self.settings.expert.truth_column}
+        """The column of the truth file that holds the classes, and how often each of several experts errs."""
+        wanted = self.settings.expert
+        several = {"misses": ",".join(map(str, wanted.slips))} if wanted.count > 1 else {}
+        return {"classes": wanted.truth_column, **several}
 
     @cached_property
     def judges(self) -> Judges:
@@ -80,8 +82,10 @@ class ClassKind:
         return selecting.choose(job, state, self.settings, self.pool, judged)
 
     def simulate(self, job: Job, task: TaskSpec) -> list[AnsweredBox]:
-        """The class that the simulated expert names."""
-        slips = expert.ClassSlips(job.settings.expert.miss, job.settings.expert.rubber_stamp)
+        """The class that the simulated expert whose turn it is names."""
+        turn = expert.answerer(self.settings.expert.count, task.seen_by, task.key)
+        wanted = self.settings.expert
+        slips = expert.ClassSlips(wanted.slips[turn], wanted.rubber_stamp)
         names, record = job.data.categories, task.image
         truth = classes_of(job.data.truth or {})[record.image_id]
         shown = names.index(task.suggestions[0].category) if task.suggestions else None
@@ -90,8 +94,29 @@ class ClassKind:
         name = task.suggestions[0].suggestion_id if task.suggestions else ""
         return [AnsweredBox(whole, names[said], name)]
 
+    def answerer(self, job: Job, task: TaskSpec) -> str:
+        """The one simulated expert, or the one of several whose turn it is."""
+        count = self.settings.expert.count
+        if count == 1:
+            return asking.SIMULATED
+        return expert.names(count)[expert.answerer(count, task.seen_by, task.key)]
+
+    def settle(self, job: Job, state: RunState) -> None:
+        """Where several experts differ about a picture, their votes, the crowd's and the model decide."""
+        if self.settings.expert.count > 1 and "crowd" in state.models:
+            ids = job.data.ids()
+            heard = agreeing.words(job, ids)
+            newest = self.judges.newest(job, state)
+            agreeing.settle(job, state.round, self.pool, heard, newest)
+
+    def allowance(self, job: Job, round_: int) -> str:
+        """The labels, where there is a budget in labels."""
+        return spending.allowance(job, self.settings, round_)
+
     def clean(self, job: Job, state: RunState) -> RunState:
-        """Refit the judging models, calibrate their doubts on the answers, correct what is safe."""
+        """Settle where experts differ, refit the judging models, calibrate their doubts on the answers,
+        correct what is safe."""
+        self.settle(job, state)
         state = state.with_model(f"cleaning-{state.round}", weights=self.judges.fit(job, state.round))
         judged = self.judges.judge(job, state, state.round)
         facts = recording.record_round(job, state.round, judged)
@@ -130,13 +155,19 @@ class ClassKind:
         return measuring.label_quality(job, labels)
 
     def measure(self, job: Job, round_: int, weights: str) -> dict[str, Any]:
-        """Accuracy with its standard error and interval."""
-        return measuring.figures(measuring.measured(job, self.test, weights))
+        """Accuracy with its standard error and interval, and the answers that it took."""
+        found = measuring.figures(measuring.measured(job, self.test, weights))
+        return {**found, "answers": spending.answers_until(job, round_)}
 
     def estimate(self, job: Job, state: RunState, weights: str) -> dict[str, Any]:
-        """Accuracy of the unseen labels, and of the model."""
+        """Accuracy of the unseen labels and of the model; of each of several experts."""
         judged = self.judges.judge(job, state, state.round)
-        return measuring.estimate(job, state.round, self.pool, judged, weights)
+        found = measuring.estimate(job, state.round, self.pool, judged, weights)
+        if self.settings.expert.count == 1:
+            return found
+        heard = agreeing.words(job, judged.ids)
+        weighed = agreeing.together(self.pool, heard, judged.probabilities)
+        return {**found, "experts": agreeing.facts(heard, weighed)}
 
     def card(self, job: Job, state: RunState, row: Mapping[str, Any]) -> dict[str, Any]:
         """The classifier, the form of its pictures, and the calibration of its probabilities."""
@@ -178,7 +209,9 @@ class ClassKind:
         return measuring.share_of_ceiling(job, self.test, state.models["ceiling"]["weights"], final)
 
     def notes(self, job: Job, state: RunState) -> list[str]:
-        """Whether being told the label sways the expert."""
+        """Which budget binds, what several experts said, whether being told the label sways them."""
+        budget = spending.binding(job, self.settings)
+        several = state.rounds[-1]["estimate"].get("experts") if state.rounds else None
         asked = asking.questions_until(job, state.round)
         said = swaying.comparison(asked, asking.answers_so_far(job), classes_of(crowd_labels(job)), job)
-        return [said] if said else []
+        return [*filter(None, (budget, said)), *(agreeing.notes(several) if several else ())]

@@ -86,7 +86,13 @@ def instructions(categories: Sequence[str], words: str = "") -> str:
 
 
 def note(task: TaskSpec) -> str:
-    """The line above the picture: its name, and its label so far, where that is told."""
+    """The line above the picture: its name, and its label so far, where that is told.
+
+    A second look names those who have answered already: whoever opens it is to be somebody else.
+    """
+    if task.seen_by:
+        others = ", ".join(task.seen_by)
+        return f"{task.image.name}: second look, by somebody other than {others}: which class is it?"
     said = f"labelled {shown(task)!r} so far" if shown(task) else "which class is it?"
     return f"{task.image.name}: {said}"
 
@@ -101,6 +107,7 @@ def task_body(task: TaskSpec, url: str) -> dict[str, Any]:
     data = task_data(task, url, note(task)) | {
         "label": shown(task),
         "label_id": task.suggestions[0].suggestion_id if shown(task) else "",
+        "seen_by": list(task.seen_by),
     }
     return {"data": data, "predictions": []}
 
