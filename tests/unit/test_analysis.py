@@ -244,6 +244,15 @@ def test_simulated_particles_are_labelled_by_what_lies_there():
     assert all(picture.shape == (128, 128) for picture, _ in found)
 
 
+def test_simulated_particles_of_one_micrograph_train_or_test_together(monkeypatch):
+    monkeypatch.setattr(particles, "FIELD", 400)
+    made = particles.simulated(20, 0, Settings())
+    assert len(made.labels) == len(made.groups) == 20
+    _, sizes = np.unique(made.groups, return_counts=True)
+    assert len(sizes) > 2
+    assert sizes.max() > 2
+
+
 def test_dark_particles_are_simulated_as_dark_ones():
     made = simulate.scene(3, (400, 400), simulate.Recipe(zoom=0.5, density=20, left=0.5))
     bright, dark = (list(particles.found_in(made, Settings(bright=flag))) for flag in (True, False))

@@ -73,3 +73,34 @@ def test_classifiers_are_trained_on_one_part_and_tested_on_another(tmp_path):
 def test_too_few_labels_to_train_on_are_a_data_error(tmp_path):
     with pytest.raises(DataError, match="at least 10"):
         judges.judges(judges.Wanted(), clean(6), tmp_path, quiet)
+
+
+def test_what_trains_nothing_tests(weights, tmp_path):
+    hand, usable = weights
+
+    def tested(clean, **given):
+        spec, recipe = (
+            ClassifierSpec("compact", size=16, width=4),
+            ClassRecipe(steps=1, batch=8, eval_every=1),
+        )
+        wanted = judges.Wanted(spec=spec, recipe=recipe, **given)
+        return judges.judges(wanted, clean, tmp_path, quiet)
+
+    assert tested(clean(30), weights=hand, usable_weights=usable).facts["tested on"] == 30
+    assert tested(clean(30, unusable=False), weights=hand).facts["tested on"] == 30  # no filter to train
+    assert not (tmp_path / "particles").exists()
+    filtered = tested(clean(30), usable_weights=usable)
+    assert sum(filtered.confusion.unusable) == 10  # all unusable ones
+    assert sum(filtered.confusion.left + filtered.confusion.right) < 12
+    trained = tested(clean(9), weights=hand)  # too few to train a classifier of hands, which is given
+    assert trained.usable is not None
+    assert trained.facts["tested on"] < 9
+
+
+def test_no_group_trains_and_tests(tmp_path):
+    some = replace(clean(40), groups=np.arange(40) // 5)
+    for given in ({}, {"usable_weights": "given"}):
+        train, test = judges._parts(some, judges.Wanted(**given))
+        handed = test[some.labels[test] != particles.UNUSABLE]
+        assert not set(some.groups[train]) & set(some.groups[handed])
+        assert not set(train) & set(test)

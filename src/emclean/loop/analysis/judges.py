@@ -2,7 +2,8 @@
 
 One says whether a pose shows the hand; its mirror image is of the same class. The other says the hand; it is
 mirror-equivariant, p(left | mirror image) = 1 - p(left), so that it errs for both hands alike. What is not
-given is trained on one part of the clean labels and tested on another; no particle is in both.
+given is trained on one part of the clean labels and tested on another; no group of particles trains and
+tests the same classifier. What trains nothing all tests.
 """
 
 import hashlib
@@ -75,26 +76,34 @@ def judges(wanted: Wanted, clean: Particles | None, home: Path, watch: Watch) ->
             raise ConfigError(["classifier.weights: needed where there are no clean labels"])
         return Judges(hand, usable, _given(wanted, _symmetric(hand)), {"clean labels": "none"})
     train, test = _parts(clean, wanted)
-    array = _array(clean, home)
     total = 2 * wanted.recipe.steps
     if hand is None:
-        task = _hand_task(clean, train, array, wanted, home)
+        task = _hand_task(clean, train, wanted, home)
         hand = _trained(task, lambda done: watch(done, total))
     if usable is None and (clean.labels[train] == UNUSABLE).any():
-        task = _usable_task(clean, train, array, wanted, home)
+        task = _usable_task(clean, train, wanted, home)
         usable = _trained(task, lambda done: watch(wanted.recipe.steps + done, total))
     return _tested(hand, usable, clean, test, wanted)
 
 
 def _parts(clean: Particles, wanted: Wanted) -> tuple[Ints, Ints]:
-    """Positions to train on and to test on; where nothing is trained, all test."""
-    if wanted.weights and wanted.usable_weights:
-        return np.zeros(0, np.int64), np.arange(len(clean.labels), dtype=np.int64)
-    handed = int((clean.labels != UNUSABLE).sum())
-    if handed < LEAST:
+    """Positions to train on and to test on.
+
+    Where nothing is trained, all test. Where only hands are, unusable ones train nothing, and all of them
+    test. Where only the filter is, those that train it cannot test: whether one passes decides what it is
+    counted as.
+    """
+    hidden = clean.labels == UNUSABLE
+    trains_hand, trains_filter = wanted.weights is None, wanted.usable_weights is None and bool(hidden.any())
+    if not trains_hand and not trains_filter:
+        return np.zeros(0, np.int64), np.arange(len(hidden), dtype=np.int64)
+    handed = int((~hidden).sum())
+    if trains_hand and handed < LEAST:
         what = f"{handed} particles have a hand, at least {LEAST} are needed to train."
         raise DataError(what, clean.source, "Label more, or give classifier.weights.")
     test, train = split(clean.groups, (TESTED,), np.random.default_rng([wanted.seed, 5]))
+    if not trains_filter:
+        test, train = np.union1d(test, np.flatnonzero(hidden)), train[~hidden[train]]
     return train, test
 
 
@@ -110,13 +119,13 @@ def _array(clean: Particles, home: Path) -> str:
     return str(file)
 
 
-def _hand_task(clean: Particles, train: Ints, array: str, wanted: Wanted, home: Path) -> ClassTask:
+def _hand_task(clean: Particles, train: Ints, wanted: Wanted, home: Path) -> ClassTask:
     """Left against right; every particle stands for its mirror image, too."""
     seen = train[clean.labels[train] != UNUSABLE]
     rows = np.concatenate([seen, seen + len(clean.labels)])
     labels = np.concatenate([clean.labels[seen], 1 - clean.labels[seen]])
     task = ClassTask(
-        array,
+        _array(clean, home),
         rows,
         labels,
         np.tile(seen, 2),
@@ -128,11 +137,11 @@ def _hand_task(clean: Particles, train: Ints, array: str, wanted: Wanted, home: 
     return replace(task, out=str(home / "models" / task.digest()))
 
 
-def _usable_task(clean: Particles, train: Ints, array: str, wanted: Wanted, home: Path) -> ClassTask:
+def _usable_task(clean: Particles, train: Ints, wanted: Wanted, home: Path) -> ClassTask:
     """Usable against unusable; a mirror image is of the same class."""
     labels = (clean.labels[train] != UNUSABLE).astype(np.int64)
     task = ClassTask(
-        array,
+        _array(clean, home),
         train,
         labels,
         train,

@@ -22,7 +22,7 @@ NAMES = ("left", "right", "unusable")
 SIMULATED = "simulated micrographs"
 """What :attr:`Particles.source` says of simulated ones."""
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same particles would be simulated differently."""
 
 PATIENCE = 5
@@ -68,10 +68,12 @@ def simulated(
 ) -> Particles:
     """``n`` particles of simulated practical micrographs, half of them left-handed.
 
-    They are found as those of the micrographs to be analysed are: with ``settings``, or by ``maps_of``.
+    They are found as those of the micrographs to be analysed are: with ``settings``, or by ``maps_of``. Those
+    of one micrograph are a group: they share its microscope.
     """
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
+    groups: list[int] = []
     number = 0
     recipe = simulate.Recipe(left=0.5, usable=0.7)
     while len(pictures) < n:
@@ -79,6 +81,7 @@ def simulated(
         for picture, label in found_in(made, settings, maps_of):
             pictures.append(picture)
             labels.append(label)
+            groups.append(number)
         number += 1
         progress(min(len(pictures), n), n)
         if number >= PATIENCE and len(pictures) < number:
@@ -86,8 +89,8 @@ def simulated(
             raise DataError(
                 what, "segmentation", "Set its keys so that it finds particles, or give data.labels."
             )
-    chosen = np.array(labels[:n], np.int64)
-    return Particles(np.stack(pictures[:n]), chosen, np.arange(n, dtype=np.int64), SIMULATED)
+    chosen = (np.array(column[:n], np.int64) for column in (labels, groups))
+    return Particles(np.stack(pictures[:n]), *chosen, SIMULATED)
 
 
 def found_in(
