@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _add_services(commands)
     _add_jobs(commands)
     _add_results(commands)
+    _add_predict(commands)
     _add_audit(commands)
     return top
 
@@ -130,6 +131,16 @@ def _add_results(commands: Any) -> None:
         "further options of the simulated expert, after --  (`emclean expert --truth F -- --help` lists them)"
     )
     command.add_argument("options", nargs="*", metavar="OPTION", help=more)
+
+
+def _add_predict(commands: Any) -> None:
+    text = "Search the pictures of a label file with a detector, and write COCO results, as audit reads them."
+    command = _new(commands, "predict", predict, text, place="folder of runs (%(default)s)")
+    command.add_argument("labels", metavar="LABELS", help="COCO JSON that lists pictures and categories")
+    command.add_argument("--images", metavar="DIR", required=True, help="folder of the pictures")
+    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file to write")
+    more = "a run of this workspace (its newest model), a file of weights, or %(default)s"
+    command.add_argument("--model", metavar="NAME", default="pretrained", help=more)
 
 
 def _add_audit(commands: Any) -> None:
@@ -324,6 +335,20 @@ def _tables_of(workspace: Path, run: str) -> str:
     kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
     tables = str(kept.get("configuration", {}).get("tables") or workspace / "tables")
     return tables if "://" in tables else str(Path(kept.get("folder", ".")) / tables)
+
+
+def predict(given: argparse.Namespace) -> int:
+    """Search pictures, write what was found, and name what could not be read."""
+    from emclean.loop import predicting
+    from emclean.loop.console import Console
+    from emclean.report.text import plural
+
+    model = predicting.weights_of(given.model, given.workspace)
+    done = predicting.predict_folder(given.labels, given.images, model, given.out, Console(sys.stderr))
+    for line in done.unread:
+        _tell(f"set aside: {line}")
+    print(f"{plural(done.found, 'object')} in {plural(done.pictures, 'picture')}: {given.out}")
+    return 0 if done.pictures else DataError.exit_code
 
 
 def audit(given: argparse.Namespace) -> int:

@@ -1,9 +1,7 @@
 """The audit's pictures: labels, model and proposed fixes drawn over the worst images and instances."""
 
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +11,11 @@ from emclean.audit.settings import Settings
 from emclean.audit.sources import Case, Sources
 from emclean.audit.summary import Summary
 from emclean.boxes import centre, enclosing
-from emclean.errors import DataError, ImageError
-from emclean.imaging import readers
+from emclean.errors import ImageError
+from emclean.imaging.folders import Folder
 from emclean.report import overlays
 from emclean.report.data import Figure
 from emclean.stores.formats.coco import Key
-from emclean.stores.formats.rows import ImageEntry
 from emclean.types import GRADES, Floats, Ints, SetAside, Verdicts
 
 Judged = Callable[[Case], tuple[Verdicts, list[Finding]]]
@@ -29,46 +26,6 @@ READABLE = 14
 
 SIZE, CUTOUT = 640, 480
 """Pixels of the longer side of an image's picture, and of one instance's."""
-
-
-class Folder:
-    """A folder (or URI) of pictures, found by the name in the label file or by its last part."""
-
-    def __init__(self, place: str) -> None:
-        try:
-            fs, root = fsspec.core.url_to_fs(str(place))
-            there = fs.exists(root)
-        except (OSError, ValueError, ImportError) as cause:
-            raise DataError(
-                f"the folder cannot be opened: {cause}.", str(place), "Check the path."
-            ) from cause
-        if not there:
-            raise DataError("there is no such folder.", str(place), "Check the path.")
-        self._fs, self._root = fs, root.rstrip("/")
-        self._tails: dict[str, list[str]] | None = None
-
-    def read(self, entry: ImageEntry) -> NDArray[np.uint8]:
-        """The grey pixels ``[H,W]`` of one image; one whose size is not that of its labels is refused."""
-        name = entry.file_name.replace("\\", "/").removeprefix("./")
-        path = f"{self._root}/{name}"
-        if not self._fs.exists(path):
-            path = self._by_tail(name)
-        pixels = readers.read(self._fs.unstrip_protocol(path), name).pixels
-        height, width = pixels.shape
-        if entry.width is not None and (entry.width, entry.height) != (width, height):
-            said = f"{entry.width} x {entry.height}"
-            raise ImageError(f"the label file says {said} px, the picture has {width} x {height}.", name)
-        return readers.to_grey8(pixels)
-
-    def _by_tail(self, name: str) -> str:
-        if self._tails is None:
-            self._tails = {}
-            for path in self._fs.find(self._root):
-                self._tails.setdefault(PurePosixPath(path).name, []).append(path)
-        alike = self._tails.get(PurePosixPath(name).name, [])
-        if len(alike) != 1:
-            raise ImageError("the label file names it, the folder does not hold it.", name)
-        return alike[0]
 
 
 class Painter:
@@ -117,7 +74,7 @@ class Painter:
         if key in self._absent:
             return None
         try:
-            return self._folder.read(entry)
+            return self._folder.read(entry.file_name, (entry.width, entry.height))
         except ImageError as cause:
             self._absent.add(key)
             reason = f"not drawn: {cause.what.rstrip('.')}"

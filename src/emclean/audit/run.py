@@ -19,6 +19,7 @@ from emclean.audit.sources import Aside, Case, Sources
 from emclean.audit.summary import ImageRow, Summary, write_summary
 from emclean.audit.tables import Ranked, Top, open_text, writer
 from emclean.errors import DataError
+from emclean.imaging.folders import Folder
 from emclean.science.correction import correct
 from emclean.stores.formats.coco import Key
 from emclean.types import GRADES, NOISE_KINDS, Verdicts
@@ -45,7 +46,7 @@ def audit(
     of the right labels of some or all images.
     """
     chosen = settings if settings is not None else Settings()
-    folder = _folder(images)
+    folder = None if images is None else Folder(images)  # before time is spent on reading
     _check_place(out)
     try:
         with ExitStack() as stack:
@@ -74,15 +75,6 @@ def _check_place(out: Path) -> None:
 
 def _quiet(_: str) -> None:
     """Say nothing."""
-
-
-def _folder(images: str | None) -> Any:
-    """The folder of pictures, checked before anything else is done."""
-    if images is None:
-        return None
-    from emclean.audit.pictures import Folder  # matplotlib takes a second to come
-
-    return Folder(images)
 
 
 class _Audit:
