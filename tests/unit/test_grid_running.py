@@ -1,6 +1,7 @@
 """A grid from its plan to its files: what runs, what is found again, what fails, what is told."""
 
 import json
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,9 @@ def test_a_grid_leaves_a_table_a_summary_and_a_page(tmp_path, ran):
     assert {"method", "noise", "rate", "seed", "ap50", "label_f1", "seconds"} <= set(found["cells"][0])
     assert [cell["ap50"] for cell in found["cells"]] == [pytest.approx(1.0)] * 4
     assert [cell["label_f1"] == 1 for cell in found["cells"]] == [False, False, True, True]
-    assert 0 < found["efficiency"] <= 1
+    compute = [cell["compute_seconds"] for cell in found["cells"]]
+    assert found["efficiency"] == pytest.approx(sum(compute) / (found["wall_seconds"] * found["slots"]))
+    assert min(compute) > 0
     table = pq.read_table(tmp_path / "runs" / "g" / "grid.parquet").to_pylist()
     assert table == found["cells"]
     assert "Noise: mixed" in (tmp_path / "runs" / "g" / "report.html").read_text()
@@ -61,6 +64,15 @@ def test_a_further_method_or_rate_runs_only_its_own_cells(tmp_path, ran):
     ran.clear()
     found = summary(running.run(grid(tmp_path, *TWO)))
     assert (ran, found["counts"]["run"], found["efficiency"]) == ([], 0, None)
+
+
+def test_a_cell_that_waits_computes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(SeeingCase, "__post_init__", lambda case: time.sleep(0.4))
+    found = summary(running.run(grid(tmp_path, "methods=[crowd]", "rates=[0.2]")))  # it fails after that
+    (cell,) = found["cells"]
+    assert cell["seconds"] >= 0.4
+    assert cell["compute_seconds"] < 0.2
+    assert found["efficiency"] < 0.5
 
 
 def broken(tmp_path, *names):

@@ -31,7 +31,7 @@ def schema_of(experiment: Experiment) -> pa.Schema:
             ("seed", pa.int64()),
             *((name, pa.float64()) for name in experiment.figures),
             *((name, pa.int64()) for name in experiment.counts),
-            *((name, pa.float64()) for name in ("seconds", "train_seconds")),
+            *((name, pa.float64()) for name in ("seconds", "train_seconds", "compute_seconds")),
             *((n, pa.string()) for n in ("status", "reason", "digest", "code_version", "finished_at")),
         ]
     )
@@ -39,14 +39,14 @@ def schema_of(experiment: Experiment) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Spent:
-    """The seconds that the cells of this run took by the clock, on so many slots side by side."""
+    """The seconds that the cells of this run took by the clock, on so many slots of a core side by side."""
 
     wall_s: float
     slots: int
 
-    def efficiency(self, busy_s: float) -> float | None:
-        """The share of the slots' time in which cells worked; None where none was run."""
-        return busy_s / (self.wall_s * self.slots) if busy_s and self.wall_s else None
+    def efficiency(self, compute_s: float) -> float | None:
+        """The share of the cores' time that was processor time of cells; None where none was run."""
+        return compute_s / (self.wall_s * self.slots) if compute_s and self.wall_s else None
 
 
 def summary(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def summary(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> d
     failed = [row for row in rows if row["status"] == FAILED]
     columns = schema_of(grid.experiment).names
     view = VIEWS[grid.settings.task]
-    busy = sum(row["seconds"] or 0.0 for row in rows if row["digest"] in fresh)
+    compute = sum(row.get("compute_seconds") or 0.0 for row in rows if row["digest"] in fresh)
     return {
         "run": grid.run,
         "status": FAILED if len(failed) == len(rows) else FINISHED,
@@ -63,7 +63,7 @@ def summary(grid: Grid, rows: Sequence[Row], fresh: Set[str], spent: Spent) -> d
         "cells": [{name: row.get(name) for name in columns} for row in rows],
         **view.extra([CellRow.of(row) for row in rows], grid.experiment.own_rate),
         "counts": {"cells": len(rows), "run": len(fresh), "failed": len(failed)},
-        "efficiency": spent.efficiency(busy),
+        "efficiency": spent.efficiency(compute),
         "wall_seconds": spent.wall_s,
         "slots": spent.slots,
         "set_aside": len(grid.set_aside),
@@ -112,7 +112,7 @@ def page_data(grid: Grid, content: Mapping[str, Any]) -> GridData:
             "run now, the others were on file": str(counts["run"]),
             "failed": str(counts["failed"]),
             "for the cells run now": duration(content["wall_seconds"]),
-            f"of {content['slots']} slots' time was work": "–"
+            f"of {content['slots']} cores' time was the cells' processor time": "–"
             if efficiency is None
             else f"{100 * efficiency:.0f} %",
         },
@@ -181,7 +181,7 @@ def _tell_means(grid: Grid, run_id: str, cells: Sequence[CellRow]) -> None:
 def _tell_cell(grid: Grid, parent: str, row: Row) -> None:
     name = f"{row['method']} {row['noise']} {row['rate']:g} seed {row['seed']}"
     child = grid.tracker.run(f"grid/{grid.run}/{row['digest']}", name, parent=parent)
-    names = (*grid.experiment.figures, "seconds", "train_seconds")
+    names = (*grid.experiment.figures, "seconds", "train_seconds", "compute_seconds")
     figures = {key: row[key] for key in names if row.get(key) is not None}
     params = {key: str(row[key]) for key in ("method", "noise", "rate", "seed", "digest")}
     grid.tracker.log(child, metrics=figures, params=params)

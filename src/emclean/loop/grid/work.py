@@ -1,5 +1,6 @@
 """Running one cell, in whatever process: its row of figures, or the reason why there is none."""
 
+import resource
 import time
 import traceback
 from collections.abc import Mapping
@@ -25,13 +26,21 @@ class Work:
 
     def __call__(self, digest: str, watch: Watch) -> Row:
         """Run a cell and keep its row; a fault of any kind becomes a row that says so, and is not kept."""
-        cell, since = self.cells[digest], time.monotonic()
+        cell, since, before = self.cells[digest], time.monotonic(), processor_time()
         try:
-            row = finished(cell, digest, self.experiment.measured(cell, watch, self.device))
+            measured = self.experiment.measured(cell, watch, self.device)
+            row = finished(cell, digest, {**measured, "compute_seconds": processor_time() - before})
             CellFiles(Path(self.files)).keep(row)
         except Exception as error:  # whatever befell one cell, the others go on
-            return {**failure(cell, digest, error), "seconds": time.monotonic() - since}
+            spent = {"seconds": time.monotonic() - since, "compute_seconds": processor_time() - before}
+            return {**failure(cell, digest, error), **spent}
         return row
+
+
+def processor_time() -> float:
+    """The seconds of processor time that this process has used, with those of its ended children."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def head(cell: Cell, digest: str) -> Row:
