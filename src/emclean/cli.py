@@ -124,6 +124,11 @@ def _add_results(commands: Any) -> None:
     command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
     command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file to write")
     command.add_argument("--tables", metavar="URI", help="the run's tables (default: as it was submitted)")
+    text = "Remove a run that no job works on: its folder, and its rows of the tables."
+    command = _new(commands, "remove", remove, text)
+    command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
+    more = "also a run that experts have answered for: their answers go with it"
+    command.add_argument("--with-answers", action="store_true", help=more)
     text = "Let a simulated expert answer Label Studio's tasks from a truth file."
     command = _new(commands, "expert", expert, text)
     command.add_argument("--truth", type=Path, required=True, help="the right labels (COCO JSON or CSV)")
@@ -318,23 +323,21 @@ def report(given: argparse.Namespace) -> int:
 def export(given: argparse.Namespace) -> int:
     """Write a run's labels to a file."""
     from emclean.loop.export import export_run
+    from emclean.loop.submitting import tables_of
     from emclean.stores.tables import Tables
 
-    place = given.tables or _tables_of(given.workspace.absolute(), given.run)
+    place = given.tables or tables_of(given.workspace.absolute(), given.run)
     print(export_run(Tables(place), given.run, given.out))
     return 0
 
 
-def _tables_of(workspace: Path, run: str) -> str:
-    """Where the run's tables are: as its kept configuration says, else in the workspace."""
-    import yaml
+def remove(given: argparse.Namespace) -> int:
+    """Remove a run."""
+    from emclean.loop.removing import remove as take_out
 
-    from emclean.loop.submitting import SUBMITTED
-
-    submitted = workspace / "runs" / run / SUBMITTED
-    kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
-    tables = str(kept.get("configuration", {}).get("tables") or workspace / "tables")
-    return tables if "://" in tables else str(Path(kept.get("folder", ".")) / tables)
+    rows = take_out(given.workspace.absolute(), given.run, given.with_answers)
+    print(f"removed {given.run} and its {rows} label events; models, MLflow and Label Studio keep theirs")
+    return 0
 
 
 def predict(given: argparse.Namespace) -> int:

@@ -41,6 +41,16 @@ def _command(verb: str, folder: Path) -> str:
     return shlex.join(["emclean", verb, folder.name, "--workspace", str(folder.parent.parent)])
 
 
+def tables_of(workspace: Path, run: str) -> str:
+    """Where the run's tables are: as its kept configuration says, else in the workspace."""
+    import yaml
+
+    submitted = workspace / "runs" / run / SUBMITTED
+    kept = yaml.safe_load(submitted.read_text(encoding="utf-8")) if submitted.exists() else {}
+    tables = str(kept.get("configuration", {}).get("tables") or workspace / "tables")
+    return tables if "://" in tables else str(Path(kept.get("folder", ".")) / tables)
+
+
 def dashboard_of(workspace: Path) -> tuple[str, Path | None]:
     """The dashboard of the workspace's Ray and the folder with its token, or the environment's and None."""
     from emclean import services

@@ -261,8 +261,8 @@ def _lines() -> Iterator[str]:
     yield "# Tables\n"
     yield "The workspace's Delta tables. Written from `emclean.stores.schemas` by"
     yield "`python -m emclean.stores.schemas > docs/tables.md`; a test checks that the two agree.\n"
-    yield "Rows are only ever added; a row whose key exists is left out, so repeating is harmless."
-    yield "Any past version can be read."
+    yield "A job only ever adds rows; a row whose key exists is left out, so repeating is harmless."
+    yield "`emclean remove` takes out those of a whole run. Any past version can be read."
     for spec in SPECS.values():
         yield f"\n## {spec.name}\n\n{spec.doc}\n"
         yield f"Key: {_marked(spec.key)}. Folders by: {_marked(spec.partition)}.\n"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -109,6 +109,21 @@ class Tables:
             return int(stored.version())
 
         return self._patiently(name, once)
+
+    def forget(self, run: str) -> None:
+        """Take a run's rows out of every table; versions of before still hold them."""
+        quoted = run.replace("'", "''")
+
+        def once(name: str) -> int:
+            stored = self._open(name)
+            if stored is None:
+                return -1
+            stored.delete(f"run = '{quoted}'")
+            return int(stored.version())
+
+        for name in SPECS:
+            if self._files(name, run):
+                self._patiently(name, partial(once, name))
 
     def tidy(self, run: str, many: int = MANY_FILES) -> None:
         """Compact each table in which the run has more than ``many`` files; the others cost a look."""
