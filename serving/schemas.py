@@ -101,6 +101,7 @@ class LeftShare(Answer):
     corrected: float | None = Field(description="Without the classifiers' known mistakes.")
     low: float | None
     high: float | None
+    note: str = Field(description="What must be known beside the figures, in a sentence, or empty.")
 
 
 class Analysis(Answer):

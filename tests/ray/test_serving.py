@@ -10,6 +10,7 @@ import time
 import zlib
 from dataclasses import replace
 
+import analysis_toys
 import grpc
 import httpx
 import numpy as np
@@ -113,6 +114,29 @@ def test_another_model_with_the_same_number_is_a_swap_too(served, make_weights):
     assert httpx.get(f"{url}/v1/model").json()["categories"] == ["vesicle"]
     deploy(endpoint, "1", make_weights(1), CARD)
     assert httpx.get(f"{url}/v1/model").json()["name"] is None
+
+
+def test_a_classifier_and_an_analysis_are_served_by_the_same_way(served, make_weights, tmp_path):
+    endpoint, url = served
+    weights = analysis_toys.classifier(tmp_path, "hand", mirror=True)
+    card = {"task": "classes", "categories": ["left", "right"], "sides": [32, 32], "name": "emclean-classes"}
+    assert deploy(endpoint, "1", weights, card) == url
+    for _ in range(4):  # of both replicas
+        found = httpx.post(f"{url}/v1/classify", content=png(), timeout=60).json()
+        assert sum(found["probabilities"].values()) == pytest.approx(1)
+    assert deploy(endpoint, "1", *analysis_toys.analysis(tmp_path)) == url
+    refused = httpx.post(f"{url}/v1/classify", content=png(), timeout=60)
+    assert (refused.status_code, refused.json()["code"]) == (404, "no_classifier")
+    body = analysis_toys.micrograph()
+    where = f"{url}/v1/analyze?overlay=true"
+    first, *others = (httpx.post(where, content=body, timeout=60).json() for _ in range(4))
+    for found in others:
+        assert (found["particles"], found["left_share"]) == (first["particles"], first["left_share"])
+    assert first["overlay"].startswith("data:image/png;base64,")
+    assert first["counts"]["particles"] > 5
+    assert first["left_share"]["corrected"] is not None
+    assert httpx.get(f"{url}/v1/model").json()["task"] == "analysis"
+    deploy(endpoint, "1", make_weights(1), CARD)
 
 
 def test_our_own_serve_may_have_the_port(served):

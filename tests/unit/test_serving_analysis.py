@@ -152,6 +152,7 @@ def test_a_picture_without_a_particle_has_no_share(holder):
     buffer = io.BytesIO()
     Image.fromarray(np.full((90, 120), 70, np.uint8)).save(buffer, "PNG")
     answer = ask(holder, buffer.getvalue()).json()
+    assert answer["left_share"].pop("note") == "No particle shows its hand."
     assert (answer["particles"], set(answer["left_share"].values())) == ([], {None})
 
 

@@ -30,7 +30,7 @@ from emclean.science.population import Confusion
 HANDS = ("left", "right")
 """The categories of an analysis, in the order of the classifier's classes."""
 
-SHARES = ("naive", "naive_low", "naive_high", "corrected", "low", "high")
+SHARES = ("naive", "naive_low", "naive_high", "corrected", "low", "high", "note")
 
 
 @dataclass(frozen=True)
