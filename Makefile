@@ -24,7 +24,8 @@ setup-services:
 setup-browser:
 	@scripts/setup.sh browser
 
-demo: setup setup-services
+demo:
+	@$(MAKE) --no-print-directory -j2 setup setup-services # both mostly wait for the network
 	@.venv/bin/python pipelines/demo.py $(ARGS)
 
 check: setup
@@ -33,7 +34,8 @@ check: setup
 unit: setup
 	@.venv/bin/python -m pytest -q
 
-test: setup setup-services setup-browser
+test:
+	@$(MAKE) --no-print-directory -j2 setup setup-services setup-browser
 	@scripts/test.sh
 
 clean:
