@@ -4,6 +4,7 @@ const COLOURS = ["#00b3a4", "#e8710a", "#a142f4", "#d93025", "#1a73e8", "#7cb342
 let answer = null;
 let task = "boxes";
 let picture = null;
+let last = null;
 
 function headers() {
   const token = $("token").value;
@@ -26,7 +27,8 @@ async function showModel() {
   try {
     const m = await json(await fetch("v1/model", { headers: headers() }));
     task = m.task;
-    $("least").hidden = task === "classes";
+    $("least").hidden = task !== "boxes";
+    $("nm").hidden = task !== "analysis";
     const revision = m.label_revision === null ? "" : `, labels revision ${m.label_revision}`;
     $("model").textContent = `${m.name ?? "model"} version ${m.model_version}${revision}: ${m.categories.join(", ")}`;
   } catch (error) {
@@ -56,9 +58,7 @@ function draw() {
     pen.fillText(d.score.toFixed(2), x1, y1 - 3);
     cells(rows, [d.category, d.score.toFixed(3), ...d.box.map((v) => v.toFixed(1))]);
   }
-  $("table").tBodies[0].replaceChildren(rows);
-  $("stage").hidden = $("table").hidden = false;
-  $("classes").hidden = true;
+  show({ table: rows });
   const { width, height, bit_depth: depth } = answer.image;
   say(`${shown.length} of ${answer.detections.length} boxes; ${width} x ${height} pixels, ${depth} bits, ` +
       `${answer.seconds.toFixed(2)} s`);
@@ -70,34 +70,71 @@ function cells(table, values) {
   table.appendChild(row);
 }
 
-function drawClass() {
+function show(tables) {
+  for (const name of ["table", "classes", "share", "particles"]) {
+    $(name).hidden = !(name in tables);
+    $(name).tBodies[0].replaceChildren(...(tables[name] ? [tables[name]] : []));
+  }
+  $("stage").hidden = false;
+}
+
+function drawPicture() {
   const canvas = $("canvas");
   canvas.width = picture.width;
   canvas.height = picture.height;
   canvas.getContext("2d").drawImage(picture, 0, 0);
+}
+
+const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(1)} %`;
+const fixed = (value) => value === null ? "–" : value.toFixed(3);
+
+function drawAnalysis() {
+  drawPicture();
+  const s = answer.left_share, c = answer.counts;
+  const share = document.createDocumentFragment();
+  const interval = (low, high) => low === null ? "–" : `${percent(low)} to ${percent(high)}`;
+  cells(share, ["as counted", percent(s.naive), interval(s.naive_low, s.naive_high)]);
+  cells(share, ["corrected", percent(s.corrected), interval(s.low, s.high)]);
+  const rows = document.createDocumentFragment();
+  for (const p of answer.particles) {
+    const size = (nm, px) => nm === null ? `${px.toFixed(1)} px` : `${nm.toFixed(1)} nm`;
+    cells(rows, [p.particle, p.hand ?? p.set_aside, fixed(p.p_left), fixed(p.p_usable),
+      size(p.length_nm, p.length_px), size(p.width_nm, p.width_px), `${p.turn_deg.toFixed(0)}°`]);
+  }
+  show({ share, particles: rows });
+  say(`${c.particles} particles show their hand: ${c.left} left, ${c.right} right (orange, blue); set aside: ` +
+      `${c.unusable} poses (pink), ${c.border + c.debris + c.cluster} others (grey); ` +
+      `${answer.seconds.toFixed(2)} s. ${s.note}`);
+}
+
+function drawClass() {
+  drawPicture();
   const rows = document.createDocumentFragment();
   const sorted = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
   for (const [name, p] of sorted) cells(rows, [name, p.toFixed(3)]);
-  $("classes").tBodies[0].replaceChildren(rows);
-  $("stage").hidden = $("classes").hidden = false;
-  $("table").hidden = true;
+  show({ classes: rows });
   say(`${answer.category}: probability ${answer.probability.toFixed(3)}` +
       `${answer.calibrated ? "" : " (not calibrated)"}, ${answer.seconds.toFixed(2)} s`);
 }
 
 async function search(file) {
+  last = file;
   say(`searching ${file.name} …`);
   try {
     await showModel();
     const form = new FormData();
     form.append("image", file);
-    const target = task === "classes" ? "v1/classify?preview=true" : "v1/detect?preview=true&min_score=0.02";
+    const size = Number($("size").value);
+    const target = {
+      boxes: "v1/detect?preview=true&min_score=0.02",
+      classes: "v1/classify?preview=true",
+      analysis: `v1/analyze?overlay=true${size > 0 ? `&pixel_size_nm=${size}` : ""}`,
+    }[task];
     answer = await json(await fetch(target, { method: "POST", body: form, headers: headers() }));
     picture = new Image();
-    picture.src = answer.preview;
+    picture.src = answer.preview ?? answer.overlay;
     await picture.decode();
-    if (task === "classes") drawClass();
-    else draw();
+    ({ boxes: draw, classes: drawClass, analysis: drawAnalysis })[task]();
   } catch (error) {
     say(error.message, true);
   }
@@ -105,6 +142,7 @@ async function search(file) {
 
 $("file").addEventListener("change", (event) => event.target.files[0] && search(event.target.files[0]));
 $("score").addEventListener("input", () => task === "boxes" && draw());
+$("size").addEventListener("change", () => last && search(last));
 $("token").addEventListener("change", showModel);
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 for (const name of ["dragover", "dragleave", "drop"]) {
