@@ -11,7 +11,6 @@ pictures, which it never saw.
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def main() -> None:
             print(row("EMPS, val", method, pairs, bright))
         if options.steps:
             network = engine.load(trained(options.emps, options.folder, options.steps))
-            found = partial(engine.predict, network)
+            found = engine.Finder(network)
             print(row("EMPS, val", f"U-Net, {options.steps}", pairs, bright, found))
 
 

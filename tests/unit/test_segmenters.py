@@ -60,9 +60,25 @@ def test_prediction_has_the_pictures_size():
     torch.manual_seed(0)
     network = UNet(SMALL).eval()
     pixels = np.random.default_rng(0).integers(0, 255, (90, 101)).astype(np.uint8)
-    whole = engine.predict(network, pixels)
+    whole = engine.Finder(network)(pixels)
     assert [part.shape for part in whole] == [(90, 101)] * 2
     assert all(0 <= part.min() <= part.max() <= 1 for part in whole)
+
+
+def test_a_part_comes_out_as_in_the_whole_picture(monkeypatch):
+    """Norms over what a window happens to hold would move every outline a little."""
+    monkeypatch.setattr(engine, "TILE", 96)
+    monkeypatch.setattr(engine, "MARGIN", 24)
+    torch.manual_seed(1)
+    finder = engine.Finder(UNet(SMALL).eval())
+    pixels = np.random.default_rng(3).integers(0, 255, (200, 170)).astype(np.uint8)
+    pixels[:90, :80] //= 3  # parts that differ in contrast
+    whole = finder(pixels)
+    for rows, cols in ((slice(0, 120), slice(0, 100)), (slice(61, 200), slice(33, 150))):
+        part = finder.part(lambda y, x: pixels[y, x], rows, cols, pixels.shape)
+        assert all(np.array_equal(a, b[rows, cols]) for a, b in zip(part, whole, strict=True))
+    alone = finder(pixels[61:, 33:])
+    assert not np.array_equal(alone[0], whole[0][61:, 33:])  # the guard above can fail
 
 
 def test_training_learns_and_goes_on_from_a_checkpoint_to_the_same_weights(job, tmp_path):
@@ -99,7 +115,7 @@ def test_a_trained_network_finds_the_discs(tmp_path, job):
     assert trained.history[-1][1] < 0.8 * trained.history[0][1]
     network = engine.load(trained.weights)
     pixels, ids = _picture(7)
-    foreground, _ = engine.predict(network, pixels)
+    foreground, _ = engine.Finder(network)(pixels)
     assert ((foreground > 0.5) == (ids > 0)).mean() > 0.88  # 0.77 is ground
 
 

@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class Eyes:
 
     hand: engine.Ensemble
     usable: engine.Ensemble | None
-    maps_of: segmentation.MapsOf | None = None
+    maps_of: segmenters.Finder | None = None
 
     @staticmethod
     def of(hand: str, usable: str | None, segmenter: str | None) -> "Eyes":
@@ -80,8 +80,16 @@ def scaled(settings: Settings, length_nm: float | None, nm: float | None) -> Set
 
 def look(source: Windows, piece: Piece, settings: Settings, eyes: Eyes, usable_from: float) -> dict[str, Any]:
     """The columns of a window's table (:data:`SCHEMA`)."""
-    grey = segmentation.stretched(source.read(*piece.window.outer), piece.levels, settings.bright)
-    found = segmentation.segment(grey, piece.levels, settings, piece.window, piece.shape, eyes.maps_of)
+
+    def read(rows: slice, cols: slice) -> NDArray[np.uint8]:
+        return segmentation.stretched(source.read(rows, cols), piece.levels, settings.bright)
+
+    def maps_of(grey: NDArray[np.uint8]) -> tuple[segmentation.Plane, segmentation.Plane]:
+        assert eyes.maps_of is not None
+        return eyes.maps_of.part(read, *piece.window.outer, piece.shape)
+
+    grey, maps = read(*piece.window.outer), maps_of if eyes.maps_of else None
+    found = segmentation.segment(grey, piece.levels, settings, piece.window, piece.shape, maps)
     whole = np.array([not one.reason for one in found], np.bool_)
     cutouts = [_cutout(grey, one, piece) for one in found if not one.reason]
     p_usable, p_left = np.full((2, len(found)), np.nan)
@@ -169,11 +177,11 @@ def usable_probability(weights: str | engine.Ensemble | None, cutouts: NDArray[n
     return np.asarray((one + other) / 2)
 
 
-def maps_of(weights: str | None) -> segmentation.MapsOf | None:
+def maps_of(weights: str | None) -> segmenters.Finder | None:
     """What finds particles in grey pixels in place of a threshold, if anything."""
     if weights is None:
         return None
-    return partial(segmenters.predict, _segmenter(weights, os.stat(weights).st_mtime_ns))
+    return segmenters.Finder(_segmenter(weights, os.stat(weights).st_mtime_ns))
 
 
 @lru_cache(maxsize=2)

@@ -5,7 +5,6 @@ Every step is the function that ``analyze_micrographs`` calls for the same step.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -82,7 +81,7 @@ class Analyst:
             usable = engine.load(files["usable"]) if "usable" in files else None
             maps = None
             if "segmenter" in files:
-                maps = partial(segmenters.predict, segmenters.load(files["segmenter"]))
+                maps = segmenters.Finder(segmenters.load(files["segmenter"]))
             eyes = Eyes(engine.load(files["hand"]), usable, maps)
         judged(eyes, np.zeros((1, pose.SIDE, pose.SIDE), np.uint8))
         return Analyst(eyes, way)

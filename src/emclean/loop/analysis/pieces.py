@@ -9,7 +9,7 @@ from typing import Any
 from emclean.imaging.segmentation import Levels
 from emclean.imaging.windows import Window, plan
 
-RECIPE = 2
+RECIPE = 3
 """Goes up when the same window would come out differently, so that results on file are not used again."""
 
 

@@ -1,6 +1,7 @@
-"""Segmenters on disk and at work: ``save``, ``load``, ``predict``."""
+"""Segmenters on disk and at work: ``save``, ``load``, ``Finder``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ TILE, MARGIN = 768, 64
 """Side in px of what is predicted at a time, and how much of it on each side only gives context."""
 
 Map = NDArray[np.float32]
+Read = Callable[[slice, slice], NDArray[np.uint8]]
+"""Gives the grey pixels of some rows and columns of a picture."""
 
 
 def save(path: Path, spec: SegmenterSpec, state: Mapping[str, Tensor]) -> None:
@@ -46,25 +49,45 @@ def load(path: str | Path) -> UNet:
     return network.eval()
 
 
-@torch.no_grad()
-def predict(network: UNet, pixels: NDArray[np.uint8]) -> tuple[Map, Map]:
-    """Probability of lying in a particle and depth there, both ``[H,W]`` in 0-1, of grey ``pixels [H,W]``.
+@dataclass(frozen=True, eq=False)
+class Finder:
+    """A network at work: probability of lying in a particle and depth there, both ``[H,W]`` in 0-1.
 
-    Large pictures are predicted in tiles that overlap, so that the tiles leave no seam.
+    It sees a picture in tiles that overlap, so that they leave no seam. The tiles lie where the picture has
+    them, not where a part of it begins: its norms see whole tiles, and so a particle comes out the same
+    whichever part was asked for.
     """
-    out = np.empty((2, *pixels.shape), np.float32)
-    step = TILE - 2 * MARGIN
-    device = next(network.parameters()).device
-    for top in range(0, pixels.shape[0], step):
-        for left in range(0, pixels.shape[1], step):
-            y, x = max(top - MARGIN, 0), max(left - MARGIN, 0)
-            part = pixels[y : top + step + MARGIN, x : left + step + MARGIN]
-            image = torch.from_numpy(np.ascontiguousarray(part)).to(device)[None, None].float() / 255
-            found = network(_padded(image, network.spec.multiple))[0].sigmoid().cpu().numpy()
-            height, width = min(step, pixels.shape[0] - top), min(step, pixels.shape[1] - left)
-            inner = found[:, top - y : top - y + height, left - x : left - x + width]
-            out[:, top : top + height, left : left + width] = inner
-    return out[0], out[1]
+
+    network: UNet
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Map, Map]:
+        """The maps of a whole picture of grey ``pixels [H,W]``."""
+        rows, cols = (slice(0, length) for length in pixels.shape)
+        return self.part(lambda y, x: pixels[y, x], rows, cols, (pixels.shape[0], pixels.shape[1]))
+
+    def part(self, read: Read, rows: slice, cols: slice, shape: tuple[int, int]) -> tuple[Map, Map]:
+        """The maps of a part of a picture of this ``shape``; ``read`` is also asked for what lies around."""
+        out = np.empty((2, rows.stop - rows.start, cols.stop - cols.start), np.float32)
+        step = TILE - 2 * MARGIN
+        for top in range(rows.start // step * step, rows.stop, step):
+            for left in range(cols.start // step * step, cols.stop, step):
+                y1, y2 = max(top, rows.start), min(top + step, rows.stop)
+                x1, x2 = max(left, cols.start), min(left + step, cols.stop)
+                (y, x), tile = self._tile(read, top, left, shape)
+                inner = tile[:, y1 - y : y2 - y, x1 - x : x2 - x]
+                out[:, y1 - rows.start : y2 - rows.start, x1 - cols.start : x2 - cols.start] = inner
+        return out[0], out[1]
+
+    @torch.no_grad()
+    def _tile(self, read: Read, top: int, left: int, shape: tuple[int, int]) -> tuple[tuple[int, int], Map]:
+        """Where a tile with its margin begins, and its maps ``[2,h,w]``."""
+        y, x = max(top - MARGIN, 0), max(left - MARGIN, 0)
+        ends = (min(first + TILE - MARGIN, n) for first, n in zip((top, left), shape, strict=True))
+        pixels = read(*(slice(first, last) for first, last in zip((y, x), ends, strict=True)))
+        device = next(self.network.parameters()).device
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)[None, None].float() / 255
+        found = self.network(_padded(image, self.network.spec.multiple))[0].sigmoid().cpu().numpy()
+        return (y, x), found
 
 
 def _padded(image: Tensor, multiple: int) -> Tensor:
