@@ -161,6 +161,10 @@ def test_pictures_that_are_added_cost_their_own_windows_and_bad_ones_are_set_asi
     assert first["counts"]["images"] == 4
     sizes = pq.read_table(analyse.folder / "particles.parquet").to_pylist()
     assert {row["length_nm"] for row in sizes if row["image"] == "sample-01/new.tif"} == {None}
+    bare = [row for row in sizes if row["image"] == "sample-01/new.tif" and not row["set_aside"]]
+    assert second["counts"]["without_nm"] == len(bare) > 0
+    lacking = {row["sample"]: row["without_nm"] for row in second["samples"]}
+    assert lacking == {"all": 0, "sample-00": 0, "sample-01": len(bare)}
 
 
 @pytest.mark.usefixtures("_no_page")

@@ -29,6 +29,7 @@ class Ratio:
     debris: int = 0
     cluster: int = 0
     unusable: int = 0
+    without_nm: int = 0
     note: str | None = None
 
     @staticmethod
@@ -42,16 +43,16 @@ class Ratio:
 class AnalysisData:
     """Everything that the page of an analysis shows.
 
-    ``sizes`` counts the lengths of each sample by whole ``unit`` (nm or px); ``overlays`` and ``gallery`` are
-    PNG pictures by name; ``facts`` are figures for the head of the page, as text.
+    ``sizes`` counts the lengths of each sample in whole units, for each unit (nm; px where a picture does not
+    tell the side of its pixels); ``overlays`` and ``gallery`` are PNG pictures by name; ``facts`` are figures
+    for the head of the page, as text.
     """
 
     name: str
     ratios: Sequence[Ratio]
     confidence: float = 0.95
     finished: str | None = None
-    sizes: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    unit: str = "px"
+    sizes: Mapping[str, Mapping[str, Mapping[int, int]]] = field(default_factory=dict)
     overlays: Mapping[str, bytes] = field(default_factory=dict)
     gallery: Mapping[str, bytes] = field(default_factory=dict)
     classifier: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ def render(data: AnalysisData) -> str:
         _header(data),
         _tiles(data),
         _shares(data),
-        html.section("Sizes", html.image(_sizes(data))),
+        html.section("Sizes", *(html.image(_sizes(data, unit)) for unit, own in data.sizes.items() if own)),
         _overlays(data),
         _gallery(data),
         _classifier(data),
@@ -113,10 +113,13 @@ def _table(ratios: list[Ratio], level: str) -> str:
     return html.table(head, rows)
 
 
-def _sizes(data: AnalysisData) -> Figure:
-    light, dark = (analysis_plots.sizes(data.sizes, data.unit, theme=theme) for theme in ("light", "dark"))
+def _sizes(data: AnalysisData, unit: str) -> Figure:
+    light, dark = (analysis_plots.sizes(data.sizes[unit], unit, theme=t) for t in ("light", "dark"))
     words = "The long axis of the ellipse with the same moments, of usable particles."
-    return Figure("Lengths.", light, words, dark)
+    if unit == "px":
+        every, own = (sum(getattr(one, n) for one in data.samples) for n in ("particles", "without_nm"))
+        words += f" {own} of {every} lie in pictures that do not tell the side of a pixel."
+    return Figure(f"Lengths in {unit}.", light, words, dark)
 
 
 def _overlays(data: AnalysisData) -> str:

@@ -69,11 +69,12 @@ class Mark:
 class Gathered:
     """Everything that the pictures gave, of flat size: counts, sizes by the nm, cut-outs to be shown.
 
-    ``sizes`` counts the lengths of each sample, rounded to nm (to px where no file tells its pixel size).
+    ``sizes`` counts the lengths of each sample: ``nm`` those of pictures that tell the side of their pixels,
+    rounded to nm; ``px`` those of the others.
     """
 
     counts: list[Counted] = field(default_factory=list)
-    sizes: dict[str, Counter[int]] = field(default_factory=dict)
+    sizes: dict[str, dict[str, Counter[int]]] = field(default_factory=lambda: {"nm": {}, "px": {}})
     gallery: dict[str, list[tuple[float, bytes]]] = field(default_factory=lambda: {s: [] for s in RANK})
     marks: list[Mark] = field(default_factory=list)
 
@@ -216,7 +217,8 @@ def gather(
             out.write(columns)
             counts, sizes = counted(picture, measured, columns)
             found.counts.append(counts)
-            found.sizes.setdefault(picture.sample, Counter()).update(sizes)
+            unit = "px" if measured.nm is None else "nm"
+            found.sizes[unit].setdefault(picture.sample, Counter()).update(sizes)
             found.show(objects, usable_from)
             if len(found.marks) < overlays and _newest_sample(found, picture, len(pictures), overlays):
                 names = ("x", "y", "length_px", "width_px", "turn_deg", "set_aside", "hand")

@@ -89,8 +89,8 @@ def simulated(
             raise DataError(
                 what, "segmentation", "Set its keys so that it finds particles, or give data.labels."
             )
-    chosen = (np.array(column[:n], np.int64) for column in (labels, groups))
-    return Particles(np.stack(pictures[:n]), *chosen, SIMULATED)
+    of, scenes = (np.array(column[:n], np.int64) for column in (labels, groups))
+    return Particles(np.stack(pictures[:n]), of, scenes, SIMULATED)
 
 
 def found_in(

@@ -112,7 +112,7 @@ def summary(
             "images": len(images),
             "particles": sum(row["particles"] for row in samples),
             "left": sum(row["left"] for row in samples),
-            **{reason: sum(row[reason] for row in samples) for reason in REASONS},
+            **{name: sum(row[name] for row in samples) for name in (*REASONS, "without_nm")},
         },
         "confidence": analysis.settings.confidence,
         "confusion": None if used.confusion is None else asdict(used.confusion),
@@ -136,15 +136,13 @@ def _page(
     aside: Sequence[SetAside],
 ) -> AnalysisData:
     """Everything that the page shows."""
-    measured = all(one.measured.nm is not None for one in found.counts)
     rate = content["pixels_per_second"]
     return AnalysisData(
         name=analysis.run,
         finished=content["finished_at"],
         ratios=[Ratio.of(row) for row in rows],
         confidence=analysis.settings.confidence,
-        sizes={sample: dict(sizes) for sample, sizes in found.sizes.items()},
-        unit="nm" if measured else "px",
+        sizes=found.sizes,
         overlays={mark.picture.name: _overlay(analysis, mark) for mark in found.marks},
         gallery={name: sheet(entries) for name, entries in found.gallery.items() if entries},
         classifier=content["classifier"],

@@ -11,15 +11,16 @@ from emclean.science.population import Confusion, Share, left_share
 POPULATION = pa.schema(
     [
         *((name, pa.string()) for name in ("level", "sample", "image")),
-        *((name, pa.int64()) for name in ("images", "particles", "left", *REASONS)),
+        *((name, pa.int64()) for name in ("images", "particles", "left", *REASONS, "without_nm")),
         *((n, pa.float64()) for n in ("naive", "naive_low", "naive_high", "corrected", "low", "high")),
         *((n, pa.float64()) for n in ("design_effect", "true_left")),
         ("note", pa.string()),
     ]
 )
 """The columns of ``population.parquet``: one row for each sample and each picture (``level``). ``particles``
-are those not set aside; shares are 0-1; ``true_left`` is known of simulated micrographs only; ``note`` is
-what must be known beside the figures, or empty."""
+are those not set aside, ``without_nm`` of them lie in pictures of unknown pixel size; shares are 0-1;
+``true_left`` is known of simulated micrographs only; ``note`` is what must be known beside the figures, or
+empty."""
 
 NOTHING = Confusion((0, 0, 0), (0, 0, 0))
 """What is known where there are no clean labels."""
@@ -56,6 +57,7 @@ def _row(
     row: dict[str, Any] = dict.fromkeys(POPULATION.names) | {"note": "No particle shows its hand."}
     row |= {"level": level, "sample": sample, "image": image, "images": len(counts), "true_left": true}
     row |= {"particles": sum(one.usable for one in counts), "left": sum(one.left for one in counts)}
+    row["without_nm"] = sum(one.usable for one in counts if one.measured.nm is None)
     row |= {reason: sum(one.set_aside[reason] for one in counts) for reason in REASONS}
     return row if share is None else row | _figures(share)
 
