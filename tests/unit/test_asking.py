@@ -8,7 +8,7 @@ import pytest
 
 from emclean.config import load
 from emclean.errors import LabelServiceError
-from emclean.loop import asking
+from emclean.loop import asking, simulating
 from emclean.loop.cleaning import expert_labels
 from emclean.loop.console import Console
 from emclean.loop.ingest import Ingested
@@ -156,11 +156,11 @@ def test_the_cost_counts_what_was_touched(job):
 def test_the_simulated_expert_answers_as_its_seed_and_the_key_say(job):
     planned(job, ["a", "b"])
     asking.push(job, 0)
-    with asking.answering(job, 0) as check:
+    with simulating.answering(job, 0) as check:
         check()
     brought = asking.pull(job, 0)
     assert not brought.open
-    again = [asking.simulate_one(job, q.task) for q in asking.load_plan(job, 0)]
+    again = [simulating.simulate_one(job, q.task) for q in asking.load_plan(job, 0)]
     assert [list(a.boxes) for a in sorted(brought.answers, key=lambda a: a.key)] == again
 
 

@@ -14,6 +14,8 @@ from emclean.loop.classes import agreeing, spending
 from emclean.loop.classes.labels import answered, classes_of, label
 from emclean.loop.cleaning import standing_labels
 from emclean.loop.console import Console
+from emclean.loop.states import Phase
+from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.labels import image_of
 
 PLAIN = ("data.test.images=null", "data.test.labels=null", "baselines=false")
@@ -48,6 +50,7 @@ def given_to(job):
     return who
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "rounds", "words"),
     [
@@ -127,6 +130,7 @@ def test_the_report_names_each_experts_accuracy(several):
     assert "How often each expert is right" in page
 
 
+@pytest.mark.slow
 def test_without_second_looks_or_with_another_strategy_nobody_is_asked_again(tmp_path, several):
     for name, key in (("a", "budget.second_looks=false"), ("b", "strategy=uncertainty")):
         job, summary = ran(tmp_path / name, *SEVERAL, key, sure=1.0)
@@ -135,6 +139,7 @@ def test_without_second_looks_or_with_another_strategy_nobody_is_asked_again(tmp
         assert max(Counter(t.image.image_id for t in tasks(job)).values()) == 1
 
 
+@pytest.mark.slow
 def test_several_annotations_of_one_task_are_several_experts_words(tmp_path):
     """Two users answer the same task: nothing is asked for that, and neither word is lost."""
     job, _ = ran(tmp_path, "expert.count=2", "budget.rounds=0", "budget.seed_images=6")
@@ -156,6 +161,7 @@ def test_several_annotations_of_one_task_are_several_experts_words(tmp_path):
     assert spending.answers_until(job, 0) == 7
 
 
+@pytest.mark.slow
 def test_an_expert_who_answers_again_has_one_word(tmp_path):
     job, _ = ran(tmp_path, "budget.rounds=0", "budget.seed_images=4")
     one = tasks(job)[0]
@@ -170,26 +176,35 @@ def test_an_expert_who_answers_again_has_one_word(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_several_experts_that_died_at_every_step_ends_with_the_same_labels(tmp_path, several):
+@pytest.mark.parametrize("phases", [tuple(Phase), (Phase.WAIT,)], ids=["every step", "answers waiting"])
+def test_a_run_of_several_experts_that_died_ends_with_the_same_labels(tmp_path, several, phases):
     straight, _ = several
     write(tmp_path)
     broken = made(tmp_path, config(tmp_path, *PLAIN, *SEVERAL), SeeingCompute(1.0))
     steps = dict(controller.STEPS)
     with pytest.MonkeyPatch.context() as patch:
-        for phase, step in steps.items():
-            patch.setitem(controller.STEPS, phase, dying(step))
+        for phase in set(phases) & set(steps):
+            patch.setitem(controller.STEPS, phase, dying(steps[phase]))
         for _ in range(80):
             try:
                 controller.run(broken)
                 break
-            except KeyboardInterrupt:
-                broken = replace(broken, memory={})
+            except KeyboardInterrupt:  # a new process has an empty memory, and so has its label service
+                parts = replace(broken.parts, service=InMemoryLabelService())
+                broken = replace(broken, memory={}, parts=parts)
         else:
             pytest.fail("it never came to an end")
     for r in range(3):
         first, second = (asking.plan_file(job, r).read_text() for job in (straight, broken))
         assert first == second
     assert classes_of(standing_labels(straight)) == classes_of(standing_labels(broken))
+    assert len(asking.annotations_so_far(broken)) == len(asking.annotations_so_far(straight)) == 44
+    assert said_by(broken) == said_by(straight)
+
+
+def said_by(job):
+    """Who said what to each task."""
+    return {a.key: (a.annotator, a.boxes[0].category) for a in asking.annotations_so_far(job)}
 
 
 def dying(step):

@@ -1,8 +1,7 @@
 """Asking the expert: the plan of a round, pushing it, and taking in the answers, each safe to repeat."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 from emclean.errors import LabelServiceError
 from emclean.loop.job import Job
 from emclean.loop.states import RunState, write_atomically
-from emclean.science import expert
 from emclean.stores import label_view
 from emclean.stores import labels as label_events
 from emclean.types import Answer, AnsweredBox, Ints, Labels, Pull, Suggestion, TaskSpec
@@ -121,9 +119,6 @@ def _may_hold_tasks(job: Job) -> bool:
         return False
     return bool(job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows)
 
-
-SIMULATED = "simulated expert"
-"""Who answers in this process where one expert is simulated."""
 
 INSTRUCTIONS = (
     "Draw a tight box round every object that belongs to a category. Boxes that are already there are "
@@ -281,19 +276,6 @@ def _ending(key: str, answers: Mapping[str, Answer], brought: Pull) -> str | Non
     return "deleted" if key in brought.deleted else None
 
 
-@contextmanager
-def answering(job: Job, round_: int) -> Iterator[Callable[[], None]]:
-    """Have the simulated expert at work, where the expert is simulated; yields a check that it lives."""
-    if job.settings.expert.kind != "simulated":
-        yield lambda: None
-    elif job.parts.expert_program is None:
-        simulated_answers(job, round_)
-        yield lambda: None
-    else:
-        with job.parts.expert_program() as check:
-            yield check
-
-
 def round_number(key: str) -> int:
     """The round that a task's key names."""
     return int(key.rsplit("/", 1)[1])
@@ -361,40 +343,3 @@ def side_by_side(task: TaskSpec, answer: Answer, categories: Sequence[str]) -> t
     )
     origin = np.array([place.get(b.suggestion_id, -1) for b in answer.boxes], dtype=np.int64)
     return shown, answered, origin
-
-
-def simulated_answers(job: Job, round_: int) -> None:
-    """Let the simulated expert answer the open tasks of an in-process label service."""
-    service: Any = job.parts.service
-    tasks = [q.task for q in load_plan(job, round_)]
-    service.push(tasks)  # a service in memory has forgotten them when the job was started again
-    still_open = set(service.pull([task.key for task in tasks]).open)
-    for task in tasks:
-        if task.key in still_open:
-            service.answer(task.key, job.kind.simulate(job, task), annotator=job.kind.answerer(job, task))
-
-
-def simulate_one(job: Job, task: TaskSpec) -> list[AnsweredBox]:
-    """What the simulated expert says to one task; the draw depends on the seed and the task's key alone."""
-    slips = job.settings.expert
-    truth = (job.data.truth or {}).get(task.image.image_id, Labels.empty())
-    shown, _, _ = side_by_side(task, Answer(task.key, 0, 0, "", ""), job.data.categories)
-    answered = expert.answer(
-        truth,
-        None if task.blind else shown,
-        expert.Slips(slips.miss, slips.jitter, slips.rubber_stamp),
-        job.rng(f"expert {task.key}"),
-        task.image.width,
-        task.image.height,
-        only_shown=task.kind == "review",
-    )
-    return [
-        AnsweredBox(
-            (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-            job.data.categories[int(category)],
-            task.suggestions[int(k)].suggestion_id if k >= 0 else "",
-        )
-        for box, category, k in zip(
-            answered.labels.boxes, answered.labels.categories, answered.origin, strict=True
-        )
-    ]

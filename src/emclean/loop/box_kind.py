@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emclean.loop import asking, blind, publishing, selecting
+from emclean.loop import asking, blind, publishing, selecting, simulating
 from emclean.loop.baselines import baseline_trainings
 from emclean.loop.cleaning import (
     cleaning_predictions,
@@ -67,11 +67,11 @@ class BoxKind:
 
     def simulate(self, job: Job, task: TaskSpec) -> list[AnsweredBox]:
         """The boxes that the simulated expert draws, moves and leaves."""
-        return asking.simulate_one(job, task)
+        return simulating.simulate_one(job, task)
 
     def answerer(self, job: Job, task: TaskSpec) -> str:
         """There is one."""
-        return asking.SIMULATED
+        return simulating.SIMULATED
 
     def settle(self, job: Job, state: RunState) -> None:
         """The newest answer stands: boxes of several experts are not weighed against each other."""

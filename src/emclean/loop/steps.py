@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emclean.errors import DataError
-from emclean.loop import asking, policies, serving, waiting
+from emclean.loop import asking, policies, serving, simulating, waiting
 from emclean.loop.cleaning import crowd_labels, expert_labels
 from emclean.loop.finishing import finish
 from emclean.loop.job import Job
@@ -78,7 +78,7 @@ def wait(job: Job, state: RunState) -> RunState:
     if job.settings.wait == "exit" and job.settings.expert.kind == "simulated":
         job.parts.console.say("wait=exit is for people: the simulated expert answers while the job waits")
     state = patiently(job, lambda: asking.open_project(job, state))
-    with asking.answering(job, state.round) as check:
+    with simulating.answering(job, state.round) as check:
         while True:
             check()
             brought = patiently(job, lambda: asking.pull(job, state.round))

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,10 @@ from emclean.types import Answer, AnsweredBox, Pull, TaskSpec
 
 Said = AnsweredBox | tuple[Sequence[float], str, str]
 """A box of an answer: itself, or ``(corners, category, suggestion_id)``."""
+
+
+_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+"""Where the clock of a service in memory begins, unless it is given one."""
 
 
 class InMemoryLabelService:
@@ -77,10 +81,18 @@ class InMemoryLabelService:
         """Answer a task as a person would; a second call is a second annotation."""
         with self._lock:
             said = tuple(_box(box) for box in boxes)
-            task, number = self._task(key), len(self._answers) + 1
+            task, number = self._task(key), max(self._answers, default=0) + 1
             new = Answer(key, self._ids[task.key], number, self._now(), annotator, said, skipped, lead_time_s)
             self._answers[number] = new
             return new
+
+    def restore(self, answers: Iterable[Answer]) -> None:
+        """Take back what was answered before this service began, as it was; what is here already stays."""
+        with self._lock:
+            for answer in answers:
+                self._answers.setdefault(answer.annotation_id, answer)
+                since = (datetime.fromisoformat(answer.updated_at) - _BEGIN).total_seconds()
+                self._ticks = max(self._ticks, int(since))
 
     def skip(self, key: str, annotator: str = "expert") -> Answer:
         """Skip a task."""
@@ -125,11 +137,7 @@ class InMemoryLabelService:
 
     def _now(self) -> str:
         self._ticks += 1
-        now = (
-            self._clock()
-            if self._clock
-            else datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._ticks)
-        )
+        now = self._clock() if self._clock else _BEGIN + timedelta(seconds=self._ticks)
         return now.isoformat()
 
 

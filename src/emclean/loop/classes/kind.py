@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from emclean.config import ActiveClasses
-from emclean.loop import asking
+from emclean.loop import asking, simulating
 from emclean.loop.classes import agreeing, measuring, recording, selecting, spending, swaying
 from emclean.loop.classes.judging import Judges
 from emclean.loop.classes.labels import classes_of, held, trusted
@@ -98,7 +98,7 @@ class ClassKind:
         """The one simulated expert, or the one of several whose turn it is."""
         count = self.settings.expert.count
         if count == 1:
-            return asking.SIMULATED
+            return simulating.SIMULATED
         return expert.names(count)[expert.answerer(count, task.seen_by, task.key)]
 
     def settle(self, job: Job, state: RunState) -> None:
