@@ -27,7 +27,8 @@ MAX_BYTES = 1 << 30
 MAX_PIXELS = 400_000_000
 """Default limit on a picture's pixels, checked before anything is decompressed: 20,000 x 20,000."""
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+"""What files of these kinds begin with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +123,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     if data.startswith(tiff.SIGNATURES):
         return _from_tiff(data, name, max_pixels)
     # The file classes themselves, since Image.open would judge the size by a limit global to the process.
-    if data.startswith(_PNG):
+    if data.startswith(PNG):
         return _from_pillow(PngImageFile(BytesIO(data)), name, max_pixels)
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         return _from_pillow(JpegImageFile(BytesIO(data)), name, max_pixels)
     raise ImageError("not a PNG, JPEG or TIFF file, by its content.", name, "Convert it to one of these.")
 
@@ -140,11 +141,17 @@ def _check_pixels(width: int, height: int, name: str, max_pixels: int) -> None:
 def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> Picture:
     """PNG or JPEG. Their dots per inch are a wish for printing, so no pixel size is taken from them."""
     _check_pixels(image.width, image.height, name, max_pixels)
+    pixels = grey_of(image)
+    return Picture(pixels, 8 * pixels.dtype.itemsize)
+
+
+def grey_of(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The grey pixels ``[H,W]`` of a picture that Pillow has opened, of 8 bits or, where it has them, 16."""
     if image.mode.startswith("I"):
-        return Picture(np.array(image).astype(np.uint16), 16)
+        return np.array(image).astype(np.uint16)
     if image.mode == "P":
         image = image.convert("RGB")
-    return Picture(np.array(image.convert("L"), dtype=np.uint8), 8)
+    return np.array(image.convert("L"), dtype=np.uint8)
 
 
 def _from_tiff(data: bytes, name: str, max_pixels: int) -> Picture:
@@ -163,7 +170,7 @@ def _from_tiff(data: bytes, name: str, max_pixels: int) -> Picture:
 def read_rgb8(data: bytes, name: str = "picture") -> NDArray[np.uint8]:
     """The colours ``[H,W,3]`` of a PNG or JPEG in 8 bits; of any other picture its grey, three times."""
     grey = to_grey8(read(data, name).pixels)  # which also judges size and damage
-    kind = PngImageFile if data.startswith(_PNG) else JpegImageFile if data.startswith(_JPEG) else None
+    kind = PngImageFile if data.startswith(PNG) else JpegImageFile if data.startswith(JPEG) else None
     image = kind(BytesIO(data)) if kind else None
     if image is None or image.mode not in ("P", "RGB", "RGBA", "CMYK"):
         return np.repeat(grey[..., None], 3, axis=2)

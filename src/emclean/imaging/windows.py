@@ -1,14 +1,16 @@
 """Large pictures read by window: a part of a TIFF is read without the rest, whatever its size.
 
-Tiles, strips and plain uncompressed pixels are read where they lie in the file. PNG and JPEG, and TIFF with
-separate colour planes, can only be read as a whole: for them the usual limits hold.
+Tiles, strips and plain uncompressed pixels are read where they lie in the file. A PNG or JPEG is decoded once
+into a file that can be read by part, where there is a place for one (``imaging/decoded``); without, and for
+TIFF with separate colour planes, it is read as a whole, within the usual limits.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
@@ -17,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emclean.errors import ImageError
-from emclean.imaging import readers, tiff
+from emclean.imaging import decoded, readers, tiff
 
 CACHE_BYTES = 96_000_000
 """Decoded tiles and strips that a reader keeps: neighbouring windows share them."""
@@ -60,18 +62,15 @@ class Window:
         return bool(inside_rows and cols.start - beyond <= x < cols.stop + beyond)
 
 
-def plan(shape: Shape, core: int, margin: int) -> list[Window]:
+def plan(shape: Shape, core: int, margin: int) -> Iterator[Window]:
     """Windows whose cores of about ``core`` px a side tile the picture, row by row."""
     edges = [_edges(length, core) for length in shape]
-    windows: list[Window] = []
-    for y1, y2 in edges[0]:
-        for x1, x2 in edges[1]:
-            outer = (
-                slice(max(y1 - margin, 0), min(y2 + margin, shape[0])),
-                slice(max(x1 - margin, 0), min(x2 + margin, shape[1])),
-            )
-            windows.append(Window(len(windows), (slice(y1, y2), slice(x1, x2)), outer))
-    return windows
+    for number, ((y1, y2), (x1, x2)) in enumerate(product(*edges)):
+        outer = (
+            slice(max(y1 - margin, 0), min(y2 + margin, shape[0])),
+            slice(max(x1 - margin, 0), min(x2 + margin, shape[1])),
+        )
+        yield Window(number, (slice(y1, y2), slice(x1, x2)), outer)
 
 
 def _edges(length: int, core: int) -> list[tuple[int, int]]:
@@ -81,12 +80,16 @@ def _edges(length: int, core: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def opened(uri: str) -> Iterator[Windows]:
-    """A picture (path or URI) of which parts can be read."""
+def opened(uri: str, decoded_to: Path | None = None) -> Iterator[Windows]:
+    """A picture (path or URI) of which parts can be read.
+
+    ``decoded_to`` is the place of the decoded pixels of a large PNG or JPEG, shared by all that read it; the
+    file there stays.
+    """
     with ExitStack() as stack:
         file = _file(uri, stack)
         if not file.read(4).startswith(tiff.SIGNATURES):
-            yield Whole(readers.read(uri))
+            yield _unpacked(uri, decoded_to, stack)
             return
         file.seek(0)
         try:
@@ -96,6 +99,13 @@ def opened(uri: str) -> Iterator[Windows]:
         except Exception as cause:  # damaged files raise anything, from struct.error to IndexError
             raise ImageError(f"damaged ({cause}).", uri, "Export it again.") from cause
         yield _Parts(file, container, uri) if partly else Whole(readers.read(uri))
+
+
+def _unpacked(uri: str, decoded_to: Path | None, stack: ExitStack) -> Windows:
+    """A PNG or JPEG: from the file of its decoded pixels where it is large, else decoded here."""
+    if decoded_to is None or (decoded.pixels_of(uri) or 0) <= decoded.SMALL:
+        return Whole(readers.read(uri))
+    return stack.enter_context(closing(decoded.decoded(uri, decoded_to)))
 
 
 def _file(uri: str, stack: ExitStack) -> Any:
