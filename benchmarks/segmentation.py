@@ -85,7 +85,7 @@ def found_in(pixels: NDArray[np.uint8], settings: Settings, maps_of: MapsOf | No
     """The objects of a whole picture that are not debris."""
     source = InMemory(pixels)
     levels = measure(source, settings, maps_of)
-    window = next(plan(source.shape, max(source.shape), levels.margin))
+    window = plan(source.shape, max(source.shape), levels.margin)[0]
     grey = stretched(pixels, levels, settings.bright)
     found = segment(grey, levels, settings, window, source.shape, maps_of)
     return [one for one in found if one.reason != "debris"]

@@ -132,7 +132,7 @@ def test_segmentation_takes_a_networks_maps_in_place_of_a_threshold():
     settings = segmentation.Settings()
     levels = segmentation.measure(Source, settings, maps_of)
     assert levels.length == pytest.approx(21, abs=1.5)
-    window = next(plan(pixels.shape, 64, levels.margin))
+    window = plan(pixels.shape, 64, levels.margin)[0]
     found = segmentation.segment(pixels, levels, settings, window, pixels.shape, maps_of)
     assert [one.reason for one in found] == ["", "", ""]
     assert sum(one.area for one in found) == (ids > 0).sum()

@@ -62,8 +62,13 @@ class Window:
         return bool(inside_rows and cols.start - beyond <= x < cols.stop + beyond)
 
 
-def plan(shape: Shape, core: int, margin: int) -> Iterator[Window]:
+def plan(shape: Shape, core: int, margin: int) -> list[Window]:
     """Windows whose cores of about ``core`` px a side tile the picture, row by row."""
+    return list(each(shape, core, margin))
+
+
+def each(shape: Shape, core: int, margin: int) -> Iterator[Window]:
+    """The windows of :func:`plan`, one at a time."""
     edges = [_edges(length, core) for length in shape]
     for number, ((y1, y2), (x1, x2)) in enumerate(product(*edges)):
         outer = (
