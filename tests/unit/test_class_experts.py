@@ -40,6 +40,22 @@ def test_each_labellers_accuracy_is_found_without_the_truth(n_classes):
     assert np.abs(np.mean(off, axis=0)).max() < 0.03
 
 
+def test_crowdlabs_estimate_of_an_expert_is_further_off():
+    """Why it is not used for that (decision 12)."""
+    from cleanlab.multiannotator import get_label_quality_multiannotator
+
+    ours, theirs = [], []
+    for seed in range(3):
+        truth, said, p = scene(seed)
+        right = np.array([(said[s, k] == truth[s]).mean() for k in range(4) for s in [said[:, k] >= 0]])
+        table = np.where(said == ABSENT, np.nan, said)
+        stats = get_label_quality_multiannotator(table, p, verbose=False, return_detailed_quality=False)
+        found = stats["annotator_stats"]["annotator_quality"].sort_index().to_numpy()
+        ours.append(np.abs(weigh(said, p).accuracy - right)[1:].mean())
+        theirs.append(np.abs(found - right)[1:].mean())
+    assert np.mean(theirs) > 2 * np.mean(ours)
+
+
 def test_all_together_are_better_than_the_model_and_than_most_voices():
     truth, said, p = scene()
     chance = weigh(said, p).chance

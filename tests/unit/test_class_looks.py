@@ -128,6 +128,8 @@ def test_the_report_names_each_experts_accuracy(several):
     page = finishing.report_file(job).read_text()
     assert "3 experts gave 44 answers about" in page
     assert "How often each expert is right" in page
+    for cost in ("expert minutes", "answers"):
+        assert f"accuracy of model and labels against {cost}" in page
 
 
 @pytest.mark.slow

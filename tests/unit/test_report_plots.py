@@ -69,6 +69,16 @@ def test_durations_in_words(seconds, words):
     assert plots.duration(seconds) == words
 
 
+def test_labels_are_drawn_against_answers_beside_the_model():
+    rows = [RoundRow(0, answers=20, minutes=2.0, f1=0.8), RoundRow(1, answers=40, f1=0.9), RoundRow(2)]
+    by_answers = plots.label_curve(rows, "answers")
+    assert (by_answers.cost, by_answers.score) == ([20, 40], [0.8, 0.9])
+    assert plots.label_curve(rows).cost == [2.0]
+    model = plots.curve_of([RoundRow(0, answers=20, ap50=0.7)], "answers", "of the model")
+    both = plots.budget_curve([model, by_answers], unit="answers", task="classes")
+    assert both != plots.budget_curve([model], unit="answers", task="classes")
+
+
 def test_no_global_figure_is_left_behind():
     from matplotlib import _pylab_helpers  # what pyplot would keep
 

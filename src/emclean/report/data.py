@@ -31,9 +31,10 @@ class RoundRow:
 
     By grade, ``grades`` counts the judged instances, ``corrected`` those corrected without asking, and
     ``asked`` those in the images that the expert was asked about up to its end. ``images`` were answered,
-    ``skipped`` tasks were not. The estimates need no truth: ``ap50_estimate`` is the model's,
-    ``f1_estimate`` that of the labels which no expert has seen. Where classes are labelled, ``ap50`` holds
-    the model's accuracy and ``f1`` the labels' (:mod:`emclean.report.measures`).
+    ``skipped`` tasks were not; ``answers`` counts every expert's where classes are labelled. The estimates
+    need no truth: ``ap50_estimate`` is the model's, ``f1_estimate`` that of the labels which no expert has
+    seen. Where classes are labelled, ``ap50`` holds the model's accuracy and ``f1`` the labels'
+    (:mod:`emclean.report.measures`).
     """
 
     round: int
@@ -56,6 +57,7 @@ class RoundRow:
     corrected: Mapping[str, int] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
     skipped: int | None = None
+    answers: int | None = None
     ap50_estimate: Estimated | None = None
     f1_estimate: Estimated | None = None
 
@@ -73,7 +75,7 @@ class RoundRow:
             },
             **{name: labels.get(name) for name in ("precision", "recall")},
             "f1": labels.get("accuracy", labels.get("f1")),
-            **{name: row.get(name) for name in ("model_version", "promoted", "skipped")},
+            **{name: row.get(name) for name in ("model_version", "promoted", "skipped", "answers")},
             **{
                 f"ap50{end}": row.get(f"accuracy{end}", row.get(f"ap50{end}"))
                 for end in ("", "_low", "_high")

@@ -142,6 +142,9 @@ def _curves(data: ReportData) -> str:
     curve = plots.curve_of(data.rounds)
     if not curve.cost:
         return ""
+    if any(row.answers for row in data.rounds):
+        both = _against(data, "minutes", "expert minutes") + _against(data, "answers", "answers")
+        return html.section("What the expert's time bought", f'<div class="pair">{both}</div>')
     score = _both(
         f"{data.measures.score} against expert minutes",
         lambda theme: plots.budget_curve([curve], data.floor, data.ceiling, "minutes", theme, data.task),
@@ -154,6 +157,17 @@ def _curves(data: ReportData) -> str:
             lambda theme: plots.labels_by_round(data.rounds, theme, data.task),
         )
     return html.section("What the expert's time bought", f'<div class="pair">{score}{labels}</div>')
+
+
+def _against(data: ReportData, unit: plots.CostUnit, words: str) -> str:
+    """Model and labels, which are measured alike where answers are counted, against one kind of cost."""
+    model = plots.curve_of(data.rounds, unit, "of the model")
+    curves = [model, plots.label_curve(data.rounds, unit, "of the labels")]
+    return _both(
+        f"{data.measures.score} of model and labels against {words}",
+        lambda theme: plots.budget_curve(curves, data.floor, data.ceiling, unit, theme, data.task),
+        _band_words(model),
+    )
 
 
 def _band_words(curve: plots.Curve) -> str:

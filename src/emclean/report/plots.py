@@ -12,12 +12,13 @@ from emclean.report.measures import MEASURES
 from emclean.report.theme import GRADE_COLOURS, MARKERS, Theme, ThemeName, empty, figure, legend, png
 from emclean.types import GRADES, LabelQuality
 
-CostUnit = Literal["minutes", "share", "images"]
+CostUnit = Literal["minutes", "share", "images", "answers"]
 
 _COST_LABELS = {
     "minutes": "expert minutes",
     "share": "share of the minutes that labelling everything would cost",
     "images": "images answered by the expert",
+    "answers": "answers of all experts",
 }
 
 
@@ -26,7 +27,7 @@ class Curve:
     """A score ``[N]`` against cost ``[N]``, with its interval ``low [N]``, ``high [N]`` where known.
 
     ``full`` is what labelling everything would cost, in the same unit; ``estimated`` scores come from the
-    expert's random images, for want of held-out ones.
+    expert's random images, for want of held-out ones; ``of_labels`` are no model's.
     """
 
     name: str
@@ -36,11 +37,12 @@ class Curve:
     high: Sequence[float] | None = None
     full: float | None = None
     estimated: bool = False
+    of_labels: bool = False
 
 
 def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str = "this run") -> Curve:
     """The budget curve of a run, measured or else estimated; rounds without score or cost are left out."""
-    field = {"minutes": "minutes", "share": "share_of_full", "images": "images"}[unit]
+    field = "share_of_full" if unit == "share" else unit
     estimated = all(row.ap50 is None for row in rounds)
     if estimated:
         rounds = [_as_estimated(row) for row in rounds]
@@ -55,6 +57,14 @@ def curve_of(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str =
         _full_cost(rows, field),
         estimated,
     )
+
+
+def label_curve(rounds: Sequence[RoundRow], unit: CostUnit = "minutes", name: str = "labels") -> Curve:
+    """The quality of a run's labels against cost; rounds where either is not known are left out."""
+    field = "share_of_full" if unit == "share" else unit
+    rows = [(getattr(row, field), row.f1) for row in rounds]
+    known = [(float(cost), f1) for cost, f1 in rows if cost is not None and f1 is not None]
+    return Curve(name, [cost for cost, _ in known], [f1 for _, f1 in known], of_labels=True)
 
 
 def _as_estimated(row: RoundRow) -> RoundRow:
@@ -93,7 +103,8 @@ def budget_curve(
     axes.set_xlabel(_COST_LABELS[unit])
     estimated = any(curve.estimated for curve in drawn)
     measured = "{}, estimated on expert's random images" if estimated else "{} on held-out images"
-    axes.set_ylabel(measured.format(MEASURES[task].score))
+    score = MEASURES[task].score
+    axes.set_ylabel(measured.format(score) if not any(c.of_labels for c in drawn) else score)
     axes.set_ylim(*_score_range(drawn, floor, ceiling))
     axes.set_xlim(0, 1.06 * max(max(curve.cost) for curve in drawn) or 1.0)
     if unit == "share":
