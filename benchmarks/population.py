@@ -7,8 +7,9 @@ analysis does with a picture: segmentation, pose, filter, handedness, counts. ``
 sample; no picture is in two samples. The classifiers are trained once, with the job's defaults, on particles
 of other simulated micrographs. Every sample has clean labels of its own, of as many further micrographs,
 whose share of unusable poses is the sample's or not, so that what is not known of the mistakes differs from
-sample to sample as it should. ``--cache`` keeps what each picture gave: a run that was stopped goes on;
-``--tables`` prints what is there and runs nothing.
+sample to sample as it should. A lower ``--usable-from`` makes a filter that lets more unusable poses pass.
+``--cache`` keeps what each picture gave: a run that was stopped goes on; ``--tables`` prints what is there
+and runs nothing.
 """
 
 import argparse
@@ -54,13 +55,25 @@ class Plan:
     images: int
     size: int
     trained: int
+    usable_from: float
     seed: int
 
     def home(self, cache: Path) -> Path:
         """The folder of these pictures; more samples join those on file."""
-        facts = [self.size, self.trained, self.seed, CONFIG.model_dump(mode="json"), RECIPE]
-        facts += [particles.VERSION, asdict(simulate.Recipe(zoom=ZOOM))]
+        facts = [self.images, self.size, self.trained, self.seed, RECIPE, particles.VERSION]
+        facts += [asdict(simulate.Recipe(zoom=ZOOM)), asdict(settings_of(CONFIG)), asdict(self.wanted)]
         return cache / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def wanted(self) -> Wanted:
+        """The classifiers, by the job's defaults."""
+        return replace(wanted_of(CONFIG), usable_from=self.usable_from)
+
+    @property
+    def way(self) -> Way:
+        """The settings of an analysis, by the job's defaults."""
+        window = CONFIG.segmentation.window
+        return Way(settings_of(CONFIG), self.usable_from, window, None, None, None, CONFIG.confidence)
 
 
 ZOOM = 0.5
@@ -77,39 +90,35 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6, help="in a sample, and for its clean labels")
     parser.add_argument("--size", type=int, default=640, help="side of a picture in px")
     parser.add_argument("--trained", type=int, default=600, help="clean particles for the classifiers")
+    parser.add_argument("--unusable", type=float, nargs="+", default=HIDDEN, help="shares of the samples")
+    parser.add_argument("--usable-from", type=float, default=CONFIG.classifier.usable_from)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tables", action="store_true", help="print what is there, run nothing")
     given = parser.parse_args()
-    plan = Plan(given.samples, given.images, given.size, given.trained, given.seed)
+    plan = Plan(given.samples, given.images, given.size, given.trained, given.usable_from, given.seed)
     home = plan.home(given.cache)
     if not given.tables:
         torch.set_num_threads(1)
-        work(plan, home)
-    told(plan, home)
+        work(plan, given.unusable, home)
+    told(plan, given.unusable, home)
 
 
-def work(plan: Plan, home: Path) -> None:
+def work(plan: Plan, unusable: Sequence[float], home: Path) -> None:
     """Simulate and judge every picture that is not on file; one line of a file for each."""
     since = time.monotonic()
-    wanted = wanted_of(CONFIG)
-    used = judges(wanted, taken(plan, (3,), range(10**6), 0.3, plan.trained), home, lambda done, total: None)
+    used = judges(
+        plan.wanted, taken(plan, (3,), range(10**6), 0.3, plan.trained), home, lambda done, total: None
+    )
     print(f"classifiers: {json.dumps(used.facts)}; {time.monotonic() - since:.0f} s", flush=True)
-    analyst = Analyst(Eyes.of(used.hand, used.usable, None), way())
+    analyst = Analyst(Eyes.of(used.hand, used.usable, None), plan.way)
     n = plan.samples
     for hidden in HIDDEN:
-        kept(clean_file(home, hidden), n, lambda k, h=hidden: labelled(plan, k, h, used, wanted, home))
+        kept(clean_file(home, hidden), n, lambda k, h=hidden: labelled(plan, k, h, used, home))
+    for hidden in unusable:
         for left in TRUE:
             file = sample_file(home, left, hidden)
             kept(file, n * plan.images, lambda i, at=(left, hidden): searched(plan, i, *at, analyst))
             print(f"{left:g} left, {hidden:g} unusable; {time.monotonic() - since:.0f} s", flush=True)
-
-
-def way() -> Way:
-    """The settings of an analysis by default."""
-    keys = CONFIG.segmentation
-    return Way(
-        settings_of(CONFIG), CONFIG.classifier.usable_from, keys.window, None, None, None, CONFIG.confidence
-    )
 
 
 def kept(file: Path, n: int, make: Any) -> None:
@@ -158,13 +167,11 @@ def taken(plan: Plan, seed: Sequence[int], numbers: Sequence[int], hidden: float
     return Particles(pictures, labels, groups, particles.SIMULATED)
 
 
-def labelled(
-    plan: Plan, number: int, hidden: float, used: Judges, wanted: Wanted, home: Path
-) -> dict[str, Any]:
+def labelled(plan: Plan, number: int, hidden: float, used: Judges, home: Path) -> dict[str, Any]:
     """What becomes of the clean labels of one sample."""
     own = range(number * plan.images, (number + 1) * plan.images)
     clean = taken(plan, (2, round(1000 * hidden)), own, hidden, 10**6)
-    given = replace(wanted, weights=used.hand, usable_weights=used.usable)
+    given = replace(plan.wanted, weights=used.hand, usable_weights=used.usable)
     confusion = judges(given, clean, home, lambda done, total: None).confusion
     assert confusion is not None  # these are labels of such pictures
     return asdict(confusion)
@@ -213,19 +220,19 @@ def samples(plan: Plan, home: Path, left: float, hidden: float, labels: float) -
         yield {"whole": whole, "hands": hands}
 
 
-def told(plan: Plan, home: Path) -> None:
+def told(plan: Plan, unusable: Sequence[float], home: Path) -> None:
     """Print the tables."""
     head = ("unusable: sample", "labels", "true left", "counted off", "held", "hands alone off", "held")
     head += ("corrected off", "held", "wide", "refused", "samples")
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    for hidden in HIDDEN:
+    for hidden in unusable:
         for labels in HIDDEN:
             for left in TRUE:
                 found = list(samples(plan, home, left, hidden, labels))
                 if found:
                     print(row(hidden, labels, left, found))
     print()
-    rates(home)
+    rates(unusable, home)
 
 
 def row(hidden: float, labels: float, true: float, found: Sequence[Mapping[str, Share]]) -> str:
@@ -249,16 +256,18 @@ def row(hidden: float, labels: float, true: float, found: Sequence[Mapping[str, 
     return "| " + " | ".join(cells) + " |"
 
 
-def rates(home: Path) -> None:
+def rates(unusable: Sequence[float], home: Path) -> None:
     """Print what becomes of each kind of object, among clean labels and in samples."""
     print("| | n | called left | called right | set aside |\n|---|---|---|---|---|")
+    nothing = np.zeros((1, len(KINDS), 3), int)
     for hidden in HIDDEN:
         counts = [Confusion(**one) for one in lines(clean_file(home, hidden))]
         for kind in ("left", "right", "unusable"):
-            table = np.array([getattr(one, kind) or (0, 0, 0) for one in counts])
-            print(rate(f"clean labels ({percent(hidden, 0)} unusable): {kind}", table.sum(0)))
+            of_kind = np.array([(0, 0, 0), *(getattr(one, kind) or (0, 0, 0) for one in counts)])
+            print(rate(f"clean labels ({percent(hidden, 0)} unusable): {kind}", of_kind.sum(0)))
+    for hidden in unusable:
         every = [one["by_kind"] for left in TRUE for one in lines(sample_file(home, left, hidden))]
-        for kind, table in zip(KINDS, np.array(every).sum(0), strict=True):
+        for kind, table in zip(KINDS, np.array([*nothing, *every]).sum(0), strict=True):
             print(rate(f"samples ({percent(hidden, 0)} unusable): {kind}", table))
 
 
