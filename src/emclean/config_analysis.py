@@ -86,6 +86,14 @@ class Handedness(Section):
     usable_from: Share = 0.5
 
 
+class Labelling(Section):
+    """Cut-outs that are written for people to label: how many ``particles``, and the share of them that is
+    drawn at ``random``, so that their labels may count mistakes; the others are the least sure ones."""
+
+    particles: int = Field(200, ge=0)
+    random: Share = 0.6
+
+
 class AnalysisServices(Section):
     """Addresses of the neighbours; what is not given is taken from ``emclean up`` in the workspace."""
 
@@ -102,13 +110,14 @@ class AnalyzeMicrographs(JobKeys):
     """
 
     prefix = "analysis"
-    neutral = ("services", "compute", "concurrent", "serve")
+    neutral = ("services", "compute", "concurrent", "serve", "labelling")
 
     task: Literal["boxes", "classes"] = "classes"
     seed: int = Field(0, ge=0)
     data: AnalysisData = AnalysisData()
     segmentation: Segmentation = Segmentation()
     classifier: Handedness = Handedness()
+    labelling: Labelling = Labelling()
     confidence: float = Field(0.95, gt=0, lt=1)
     compute: Literal["ray", "inline"] = "ray"
     concurrent: int | None = Field(None, ge=1)

@@ -207,8 +207,12 @@ def gather(
     folder: Path,
     usable_from: float,
     overlays: int,
+    offer: Callable[[Micrograph, Measured, Mapping[str, Any], Mapping[str, NDArray[Any]]], None],
 ) -> Gathered:
-    """Write the tables of particles, and keep what the results need; ``overlays`` pictures are marked."""
+    """Write the tables of particles, and keep what the results need; ``overlays`` pictures are marked.
+
+    ``offer`` gets the particles of each picture: their columns, and all that windows tell of them.
+    """
     found = Gathered()
     with tables(folder) as out:
         for picture, measured, pieces in pictures:
@@ -220,6 +224,7 @@ def gather(
             unit = "px" if measured.nm is None else "nm"
             found.sizes[unit].setdefault(picture.sample, Counter()).update(sizes)
             found.show(objects, usable_from)
+            offer(picture, measured, columns, objects)
             if len(found.marks) < overlays and _newest_sample(found, picture, len(pictures), overlays):
                 names = ("x", "y", "length_px", "width_px", "turn_deg", "set_aside", "hand")
                 marked = {name: np.asarray(columns[name]) for name in names}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emclean.errors import ConfigError, DataError
 from emclean.loop.analysis.looking import usable_probability
-from emclean.loop.analysis.particles import LEFT, RIGHT, UNUSABLE, Particles
+from emclean.loop.analysis.particles import CHOSEN, LEFT, RIGHT, UNUSABLE, Particles
 from emclean.loop.classes.sets import split
 from emclean.models import robust
 from emclean.models.classifiers import engine
@@ -26,8 +26,8 @@ from emclean.models.hooks import LocalHooks
 from emclean.science.population import Confusion
 from emclean.types import Bools, Floats, Ints
 
-TESTED = 0.35
-"""The share of the clean labels that is kept to count mistakes."""
+TESTED, MOST_TESTED = 0.35, 0.5
+"""The share of the clean labels that is kept to count mistakes, and of the random ones among them at most."""
 
 LEAST = 10
 """Particles with a hand that training needs at least."""
@@ -87,7 +87,7 @@ def judges(wanted: Wanted, clean: Particles | None, home: Path, watch: Watch) ->
 
 
 def _parts(clean: Particles, wanted: Wanted) -> tuple[Ints, Ints]:
-    """Positions to train on and to test on.
+    """Positions to train on and to test on; only a random sample tests.
 
     Where nothing is trained, all test. Where only hands are, unusable ones train nothing, and all of them
     test. Where only the filter is, those that train it cannot test: whether one passes decides what it is
@@ -96,15 +96,28 @@ def _parts(clean: Particles, wanted: Wanted) -> tuple[Ints, Ints]:
     hidden = clean.labels == UNUSABLE
     trains_hand, trains_filter = wanted.weights is None, wanted.usable_weights is None and bool(hidden.any())
     if not trains_hand and not trains_filter:
-        return np.zeros(0, np.int64), np.arange(len(hidden), dtype=np.int64)
+        return np.zeros(0, np.int64), clean.random
     handed = int((~hidden).sum())
     if trains_hand and handed < LEAST:
         what = f"{handed} particles have a hand, at least {LEAST} are needed to train."
         raise DataError(what, clean.source, "Label more, or give classifier.weights.")
-    test, train = split(clean.groups, (TESTED,), np.random.default_rng([wanted.seed, 5]))
+    test = _test_part(clean, wanted.seed)
+    train = np.flatnonzero(~np.isin(clean.groups, clean.groups[test]))
     if not trains_filter:
-        test, train = np.union1d(test, np.flatnonzero(hidden)), train[~hidden[train]]
+        test, train = np.union1d(test, clean.random[hidden[clean.random]]), train[~hidden[train]]
     return train, test
+
+
+def _test_part(clean: Particles, seed: int) -> Ints:
+    """Positions to test on, drawn by groups."""
+    lots = clean.random
+    if not len(lots):
+        fix = f"Label cut-outs whose names do not begin with {CHOSEN}, too."
+        raise DataError(
+            "no labelled particle was drawn at random: mistakes cannot be counted.", clean.source, fix
+        )
+    share = min(TESTED * len(clean.labels) / len(lots), MOST_TESTED)
+    return lots[split(clean.groups[lots], (share,), np.random.default_rng([seed, 5]))[0]]
 
 
 def _array(clean: Particles, home: Path) -> str:

@@ -21,7 +21,7 @@ from emclean.imaging.segmentation import Settings
 from emclean.loop.analysis import particles
 from emclean.loop.analysis.judges import Wanted, check
 from emclean.loop.analysis.looking import maps_of
-from emclean.loop.analysis.particles import NAMES, UNUSABLE, Particles
+from emclean.loop.analysis.particles import CHOSEN, EXPERT, NAMES, UNUSABLE, Particles
 from emclean.loop.analysis.pieces import Micrograph
 from emclean.loop.classes import sets
 from emclean.loop.console import Console
@@ -337,11 +337,20 @@ def _clean(config: AnalyzeMicrographs, network: str | None, home: Path, console:
 
 
 def labelled(folder: str, labels: str, home: Path) -> Particles:
-    """The user's cut-outs with their labels: left and right, and unusable where there are any."""
-    rows = class_files.read(labels).rows
-    names = tuple(name for name in NAMES if name != NAMES[UNUSABLE] or any(r.label == name for r in rows))
+    """The user's cut-outs with their labels: left and right, and unusable where there are any.
+
+    Where the file tells who said it, as that of ``emclean export`` does, an expert's labels count alone.
+    """
+    rows = {row.image: row for row in class_files.read(labels).rows if row.source in ("", EXPERT)}
+    hidden = NAMES[UNUSABLE]
+    names = tuple(name for name in NAMES if name != hidden or hidden in {r.label for r in rows.values()})
     found = sets.load(sets.Source(folder, labels, only=names), sets.Form((pose.SIDE, pose.SIDE)), home, names)
-    return Particles(np.asarray(found.open())[found.rows], found.labels, found.groups, labels)
+    found = found.take(np.array([name in rows for name in found.names], np.bool_))
+    if not len(found):
+        raise DataError(f"holds no label of source {EXPERT}.", labels, "Give labels of an expert.")
+    drawn = np.array([not PurePosixPath(name).name.startswith(CHOSEN) for name in found.names], np.bool_)
+    pictures = np.asarray(found.open())[found.rows]
+    return Particles(pictures, found.labels, found.groups, labels, drawn=None if drawn.all() else drawn)
 
 
 def record(config: AnalyzeMicrographs) -> dict[str, Any]:

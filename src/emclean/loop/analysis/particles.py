@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 from emclean.errors import DataError
 from emclean.imaging import pose, segmentation, simulate
 from emclean.imaging.windows import plan
-from emclean.types import Ints
+from emclean.types import Bools, Ints
 
 LEFT, RIGHT, UNUSABLE = 0, 1, 2
 NAMES = ("left", "right", "unusable")
 """What a clean label says of a particle; the place in the list is its number."""
+
+CHOSEN = "chosen-"
+"""What the file name of a cut-out begins with that was not drawn at random: its label only trains."""
+
+EXPERT = "expert"
+"""The ``source`` of a label that counts as clean, where a label file tells who said it."""
 
 SIMULATED = "simulated micrographs"
 """What :attr:`Particles.source` says of simulated ones."""
@@ -37,7 +43,8 @@ class Particles:
     """Cut-outs ``pictures [N,S,S]`` uint8 with clean ``labels [N]`` (:data:`NAMES`), ``groups [N]``.
 
     ``source`` says in words where they are from; ``foreign`` ones are of another kind of picture than those
-    that are analysed, so that mistakes made on them say nothing of the mistakes made there.
+    that are analysed, so that mistakes made on them say nothing of the mistakes made there. ``drawn [N]``
+    are a random sample, and the others may only train; None: all are.
     """
 
     pictures: NDArray[np.uint8]
@@ -45,6 +52,13 @@ class Particles:
     groups: Ints
     source: str
     foreign: bool = False
+    drawn: Bools | None = None
+
+    @property
+    def random(self) -> Ints:
+        """The positions of those that may count mistakes."""
+        everyone: Ints = np.arange(len(self.labels), dtype=np.int64)
+        return everyone if self.drawn is None else everyone[self.drawn]
 
 
 class InMemory:

@@ -17,7 +17,6 @@ from emclean.imaging.segmentation import stretched
 from emclean.loop.analysis.gathering import REASONS, Gathered, Mark
 from emclean.loop.analysis.judges import Judges
 from emclean.loop.analysis.opening import Analysis, record, settings_of
-from emclean.loop.analysis.publishing import Published
 from emclean.loop.analysis.shares import POPULATION, population
 from emclean.loop.code import code_version
 from emclean.loop.states import write_atomically
@@ -60,13 +59,14 @@ def write(
     used: Judges,
     aside: Sequence[SetAside],
     spent: Spent,
-    model: Published,
+    more: Mapping[str, Any],
 ) -> Path:
-    """Write the population tables, the report and the summary; return the summary's path."""
+    """Write the population tables, the report and the summary, with what there is ``more`` to say; return its
+    path."""
     settings, folder = analysis.settings, analysis.folder
     rows = population(found.counts, used.confusion, settings.confidence, analysis.truth)
     _write_rows(folder, rows)
-    content = summary(analysis, rows, used, aside, spent) | asdict(model)
+    content = {**summary(analysis, rows, used, aside, spent), **more}
     page = _page(analysis, found, rows, content, aside)
     for name, picture in (*page.overlays.items(), *page.gallery.items()):
         _write_picture(folder / "pictures" / f"{name.replace('/', '-').replace(' ', '-')}.png", picture)

@@ -11,10 +11,11 @@ from typing import Any
 from emclean.errors import DataError
 from emclean.imaging import pose
 from emclean.imaging.segmentation import Levels
-from emclean.loop.analysis import publishing, results
+from emclean.loop.analysis import labelling, publishing, results
 from emclean.loop.analysis.gathering import gather
 from emclean.loop.analysis.judges import Judges, judges
 from emclean.loop.analysis.opening import Analysis, settings_of, wanted_of
+from emclean.loop.analysis.particles import Particles
 from emclean.loop.analysis.pieces import RECIPE, Measured, Micrograph, Piece, pieces_of
 from emclean.loop.analysis.segmenters import digest_of, segmenter
 from emclean.loop.analysis.work import Measuring, Search
@@ -60,7 +61,8 @@ def run(analysis: Analysis) -> Outcome:
     """Run the analysis to its end; a window that is on file is not worked through again."""
     with locked(analysis.folder), results.followed(analysis) as run_id:
         network = segmenter(analysis)
-        found = _judges(analysis, network)
+        clean = analysis.clean(network)
+        found = _judges(analysis, clean)
         measured, aside = measure(analysis, network)
         plan = planned(analysis, measured, found, network)
         spent, faults = search(analysis, plan, found, network)
@@ -72,17 +74,21 @@ def run(analysis: Analysis) -> Outcome:
             raise DataError(f"no picture can be analysed ({reasons}).", "data.images", "Check them.")
         with analysis.console.stage("gathering the particles"):
             wanted = analysis.settings.classifier.usable_from
-            gathered = gather(usable, windows_home(analysis), analysis.folder, wanted, OVERLAYS)
+            drawing = drawing_of(analysis, clean)
+            home = windows_home(analysis)
+            gathered = gather(usable, home, analysis.folder, wanted, OVERLAYS, drawing.offer)
+            to_label = labelling.write(drawing, analysis.folder / "labelling")
         served = publishing.publish(analysis, found, network, run_id)
-        file = results.write(analysis, gathered, found, aside, spent, served)
+        file = results.write(
+            analysis, gathered, found, aside, spent, {**asdict(served), "labelling": to_label}
+        )
         results.tell(analysis, run_id)
         return Outcome(file)
 
 
-def _judges(analysis: Analysis, network: str | None) -> Judges:
+def _judges(analysis: Analysis, clean: Particles | None) -> Judges:
     """The classifiers, trained where they are not given and not on file."""
     wanted = wanted_of(analysis.settings)
-    clean = analysis.clean(network)
     words = "testing the classifiers" if wanted.weights and wanted.usable_weights else "training classifiers"
     with analysis.console.stage(words) as progress:
         found = judges(wanted, clean, analysis.home, progress)
@@ -90,6 +96,13 @@ def _judges(analysis: Analysis, network: str | None) -> Judges:
         found = replace(found, facts={**found.facts, publishing.REVISION: publishing.revision(clean)})
     analysis.console.say(results.judged_words(found))
     return found
+
+
+def drawing_of(analysis: Analysis, clean: Particles | None) -> labelling.Drawing:
+    """Which particles people are to label: none that they have labelled already."""
+    keys, theirs = analysis.settings.labelling, clean if analysis.settings.data.labels else None
+    bright, known = settings_of(analysis.settings).bright, labelling.labelled_already(theirs)
+    return labelling.Drawing(keys.particles, keys.random, analysis.settings.seed, bright, known)
 
 
 def windows_home(analysis: Analysis) -> Path:

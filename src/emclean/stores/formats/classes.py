@@ -17,7 +17,7 @@ from emclean.types import SetAside
 IMAGE = ("image", "row")
 """The columns that may name the picture; the first that is there does."""
 
-LABEL, GROUP = "label", "group"
+LABEL, GROUP, SOURCE = "label", "group", "source"
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ class Columns:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One picture: the line it stands in, its name (or number in the sheet), label, group and votes."""
+    """One picture: the line it stands in, its name (or number in the sheet), label, group and votes.
+
+    ``source`` is who said so, where there is a column for it, as in what ``emclean export`` writes.
+    """
 
     line: int
     image: str
     label: str
     group: str = ""
     votes: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class _Names:
     def row(self, line: int, item: dict[str, str]) -> ClassRow:
         """What a line says."""
         image, label, group = (item.get(name, "") for name in (self.image, self.label, self.group))
-        return ClassRow(line, image, label, group, tuple(item.get(name, "") for name in self.votes))
+        votes = tuple(item.get(name, "") for name in self.votes)
+        return ClassRow(line, image, label, group, votes, item.get(SOURCE, ""))
 
     def fault(self, row: ClassRow, before: ClassRow | None) -> str:
         """Why a row cannot be used, with the field; empty where it can. ``before`` names the same picture."""
