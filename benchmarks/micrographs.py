@@ -24,7 +24,7 @@ from emclean.distributed import session, stream
 from emclean.imaging import simulate
 from emclean.imaging.segmentation import Settings
 from emclean.imaging.simulate.micrograph_files import write_scene
-from emclean.loop.analysis.gathering import joined
+from emclean.loop.analysis.bands import bands
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
 from emclean.loop.analysis.running import kept_levels
 from emclean.loop.analysis.work import Measuring, Search
@@ -90,14 +90,14 @@ def measured(picture: Path, window: int, workers: int) -> dict[str, float]:
         work = Watched(Search(Settings(), *_weights(home), 0.5, str(home)))
         peaks: list[float] = []
         seconds = _run(work, pieces, lambda text: peaks.append(json.loads(text)["peak_mb"]), workers)
-        objects = joined(home, pieces)
-        n = int((objects["reason"] == "").sum())
+        n = sum(int((objects["reason"] == "").sum()) for objects in bands(home / "windows", pieces))
         return {"seconds": seconds, "peak_mb": max([*peaks, peak()]), "found": n}
 
 
 def _measure(picture: Path, home: Path) -> Measured:
-    Measuring(Settings(), None, None, str(home))(json.dumps({"key": "levels", "uri": str(picture)}))
-    return kept_levels(home / "levels.json")
+    asked = {"key": "of", "uri": str(picture), "image_id": "micrograph"}
+    Measuring(Settings(), None, None, str(home))(json.dumps(asked))
+    return kept_levels(home / "levels" / "of.json")
 
 
 def _weights(home: Path) -> list[str]:

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from emclean.config import load_analysis
 from emclean.errors import ConfigError, DataError
-from emclean.imaging import simulate
+from emclean.imaging import simulate, windows
 from emclean.imaging.segmentation import Levels, Settings
 from emclean.loop.analysis import gathering, opening, particles, results, running
 from emclean.loop.analysis import segmenters as network_of
@@ -278,6 +279,24 @@ def test_the_users_particles_are_read_with_their_labels(tmp_path):
         rows = list(csv.DictReader(file))
     counts = [sum(row["label"] == name for row in rows) for name in particles.NAMES]
     assert np.bincount(made.labels, minlength=3).tolist() == counts
+
+
+@pytest.mark.usefixtures("_no_page")
+def test_a_png_is_decoded_once_and_gives_what_a_tiff_gives(analyse, micrographs, tmp_path, monkeypatch):
+    decoded, calls = windows.decoded, []
+    monkeypatch.setattr(decoded, "SMALL", 0)
+    decode = decoded._decode
+    monkeypatch.setattr(decoded, "_decode", lambda uri, file: calls.append(uri) or decode(uri, file))
+    first = analyse("segmentation.window=130")
+    for file in sorted(micrographs.images.rglob("*.tif")):
+        png = tmp_path / "png" / file.parent.name / f"{file.stem}.png"
+        png.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tifffile.imread(file)).save(png)
+    found = analyse(f"data.images={tmp_path / 'png'}", "segmentation.window=130")
+    assert found["windows"] == {"all": 16, "done_now": 16}
+    assert found["counts"] | {"without_nm": 0} == first["counts"]  # a PNG does not tell the side of a pixel
+    assert len(calls) == len(set(calls)) == 4
+    assert not list((tmp_path / "w" / "analyses" / "decoded").glob("*.npy"))
 
 
 @pytest.mark.usefixtures("_no_page")

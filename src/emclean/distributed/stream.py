@@ -6,7 +6,8 @@ not grow with what the pieces read. Whatever a piece achieves it writes down its
 
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,14 +17,14 @@ from emclean.errors import ComputeError, EmcleanError
 Work = Callable[[str], str]
 """Does the piece that a text describes, and describes its outcome."""
 
-MOST_BLOCKS = 2000
-"""Tasks that a stream is cut into at most; each then does several pieces."""
+AT_A_TIME = 2000
+"""Pieces that a stream is given at a time: the driver knows no more of them."""
 
 _TEXT, _ERROR = "text", "error"
 
 
 def run_all(
-    work: Work, pieces: Sequence[str], ended: Callable[[str], None], *, at_once: int | None = None
+    work: Work, pieces: Iterable[str], ended: Callable[[str], None], *, at_once: int | None = None
 ) -> None:
     """Do every piece on the cluster that the process has joined; ``ended`` gets each outcome, in any order.
 
@@ -31,25 +32,29 @@ def run_all(
     """
     import ray
 
-    if not pieces:
-        return
-    with_text = [{_TEXT: piece} for piece in pieces]
-    cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    data = _quiet(ray)
-    blocks = min(len(pieces), MOST_BLOCKS)
-    size = min(at_once or cores, cores, blocks)
-    stream = data.from_items(with_text, override_num_blocks=blocks).map(
-        _done, fn_kwargs={"work": work}, num_cpus=1, compute=data.TaskPoolStrategy(size)
-    )
+    waiting = iter(pieces)
     try:
-        for row in stream.iter_rows():
-            if row[_ERROR]:
-                raise pickle.loads(row[_ERROR])
-            ended(row[_TEXT])
+        while some := list(islice(waiting, AT_A_TIME)):
+            for row in _stream(ray, work, some, at_once):
+                if row[_ERROR]:
+                    raise pickle.loads(row[_ERROR])
+                ended(row[_TEXT])
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if "Error" in line]
         reason = (lines or [type(error).__name__])[-1][:300]
         raise ComputeError(f"a piece of work broke off ({reason}).", "ray") from error
+
+
+def _stream(ray: Any, work: Work, pieces: Sequence[str], at_once: int | None) -> Iterator[dict[str, Any]]:
+    """What came out of these pieces, as they end."""
+    cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    data = _quiet(ray)
+    size = min(at_once or cores, cores, len(pieces))
+    stream = data.from_items([{_TEXT: piece} for piece in pieces], override_num_blocks=len(pieces)).map(
+        _done, fn_kwargs={"work": work}, num_cpus=1, compute=data.TaskPoolStrategy(size)
+    )
+    rows: Iterator[dict[str, Any]] = stream.iter_rows()
+    return iter(rows)
 
 
 def _quiet(ray: Any) -> Any:

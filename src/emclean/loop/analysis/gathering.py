@@ -1,10 +1,10 @@
-"""From the windows' files to one table of particles: each counts once; memory holds one picture at a time."""
+"""From the windows' files to one table of particles: each counts once; memory holds two rows of windows."""
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emclean.imaging.segmentation import Levels, once
-from emclean.loop.analysis.looking import BYTES
-from emclean.loop.analysis.looking import SCHEMA as WINDOW
+from emclean.imaging.segmentation import Levels
+from emclean.loop.analysis.bands import bands
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece
 
 SCHEMA = pa.schema(
@@ -33,6 +32,12 @@ SCHEMA = pa.schema(
 empty; ``hand`` is left, right, or empty where the particle is set aside; ``turn_deg`` is from upright."""
 
 REASONS = ("border", "debris", "cluster", "unusable")
+MARKED = ("x", "y", "length_px", "width_px", "turn_deg", "set_aside", "hand")
+"""The columns that an overlay shows."""
+
+MOST_MARKED = 20_000
+"""Particles of a picture that its overlay is chosen from: what it shows is a part with many."""
+
 GALLERY = 12
 """Cut-outs of each sort that the report shows."""
 
@@ -54,6 +59,16 @@ class Counted:
     usable: int
     left: int
     set_aside: Mapping[str, int]
+
+    @property
+    def all(self) -> int:
+        """Every object, also those that were set aside."""
+        return self.usable + sum(self.set_aside.values())
+
+    def plus(self, more: "Counted") -> "Counted":
+        """With the counts of a further part of the picture."""
+        aside = {reason: n + more.set_aside[reason] for reason, n in self.set_aside.items()}
+        return replace(self, usable=self.usable + more.usable, left=self.left + more.left, set_aside=aside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +92,13 @@ class Gathered:
     sizes: dict[str, dict[str, Counter[int]]] = field(default_factory=lambda: {"nm": {}, "px": {}})
     gallery: dict[str, list[tuple[float, bytes]]] = field(default_factory=lambda: {s: [] for s in RANK})
     marks: list[Mark] = field(default_factory=list)
+
+    def measure(self, picture: Micrograph, measured: Measured, columns: Mapping[str, Any]) -> Counted:
+        """Take the sizes of some particles of a picture; their counts."""
+        counts, sizes = counted(picture, measured, columns)
+        unit = "px" if measured.nm is None else "nm"
+        self.sizes[unit].setdefault(picture.sample, Counter()).update(sizes)
+        return counts
 
     def show(self, table: Mapping[str, NDArray[Any]], usable_from: float) -> None:
         """Keep the cut-outs that belong into the gallery; each with the probability that matters."""
@@ -127,36 +149,14 @@ def tables(folder: Path) -> Iterator[Tables]:
         draft.replace(folder / f"particles.{name}")
 
 
-def joined(home: Path, pieces: Sequence[Piece]) -> dict[str, NDArray[Any]]:
-    """The objects of all windows of a picture, each once: columns as in the windows' files."""
-    return merged([pq.read_table(home / f"{piece.key}.parquet", schema=WINDOW) for piece in pieces], pieces)
-
-
-def merged(parts: Sequence[pa.Table], pieces: Sequence[Piece]) -> dict[str, NDArray[Any]]:
-    """The objects of a picture from the table of each of its windows, each once."""
-    numbers = np.repeat([piece.window.number for piece in pieces], [part.num_rows for part in parts])
-    table = pa.concat_tables(parts)
-    columns: dict[str, NDArray[Any]] = {
-        name: table.column(name).to_numpy(zero_copy_only=False) for name in WINDOW.names if name not in BYTES
-    }
-    columns |= {name: _objects(table.column(name).to_pylist()) for name in BYTES}
-    boxes = np.stack([columns[name] for name in ("y1", "x1", "y2", "x2")], axis=1).astype(np.int64)
-    centres = np.stack([columns["y"], columns["x"]], axis=1)
-    kept = once(boxes, centres, columns["owned"].astype(np.bool_), numbers.astype(np.int64))
-    return {name: column[kept] for name, column in columns.items()}
-
-
-def _objects(values: Sequence[Any]) -> NDArray[Any]:
-    """A column of any values; numpy alone would make bytes of one length of them."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
-
-
 def described(
-    picture: Micrograph, measured: Measured, found: Mapping[str, NDArray[Any]], usable_from: float
+    picture: Micrograph,
+    measured: Measured,
+    found: Mapping[str, NDArray[Any]],
+    usable_from: float,
+    first: int = 1,
 ) -> dict[str, Any]:
-    """The particles of a picture as columns of :data:`SCHEMA`."""
+    """Particles of a picture as columns of :data:`SCHEMA`, numbered from ``first``."""
     n = len(found["x"])
     reason = found["reason"].astype(object)
     unusable = (reason == "") & (found["p_usable"] < usable_from)
@@ -166,7 +166,7 @@ def described(
     return {
         "sample": [picture.sample] * n,
         "image": [picture.name] * n,
-        "particle": np.arange(1, n + 1),
+        "particle": np.arange(first, first + n),
         "x": found["x"],
         "y": found["y"],
         "length_px": found["length"],
@@ -201,35 +201,55 @@ def counted(
     return Counted(picture, measured, int(usable.sum()), left, aside), sizes
 
 
+Offer = Callable[[Micrograph, Measured, Mapping[str, Any], Mapping[str, NDArray[Any]]], None]
+
+
 def gather(
-    pictures: Sequence[tuple[Micrograph, Measured, Sequence[Piece]]],
+    pictures: Sequence[tuple[Micrograph, Measured, Iterable[Piece]]],
     home: Path,
     folder: Path,
     usable_from: float,
     overlays: int,
-    offer: Callable[[Micrograph, Measured, Mapping[str, Any], Mapping[str, NDArray[Any]]], None],
+    offer: Offer,
 ) -> Gathered:
     """Write the tables of particles, and keep what the results need; ``overlays`` pictures are marked.
 
-    ``offer`` gets the particles of each picture: their columns, and all that windows tell of them.
+    ``offer`` gets the particles of each picture, a row of windows at a time: their columns, and all that
+    windows tell of them.
     """
     found = Gathered()
     with tables(folder) as out:
         for picture, measured, pieces in pictures:
-            objects = joined(home, pieces)
-            columns = described(picture, measured, objects, usable_from)
-            out.write(columns)
-            counts, sizes = counted(picture, measured, columns)
+            counts = Counted(picture, measured, 0, 0, dict.fromkeys(REASONS, 0))
+            shown = len(found.marks) < overlays and _newest_sample(found, picture, len(pictures), overlays)
+            marks = _Marks(MOST_MARKED if shown else 0)
+            for objects in bands(home, pieces):
+                columns = described(picture, measured, objects, usable_from, counts.all + 1)
+                out.write(columns)
+                counts = counts.plus(found.measure(picture, measured, columns))
+                found.show(objects, usable_from)
+                marks.add(columns)
+                offer(picture, measured, columns, objects)
             found.counts.append(counts)
-            unit = "px" if measured.nm is None else "nm"
-            found.sizes[unit].setdefault(picture.sample, Counter()).update(sizes)
-            found.show(objects, usable_from)
-            offer(picture, measured, columns, objects)
-            if len(found.marks) < overlays and _newest_sample(found, picture, len(pictures), overlays):
-                names = ("x", "y", "length_px", "width_px", "turn_deg", "set_aside", "hand")
-                marked = {name: np.asarray(columns[name]) for name in names}
-                found.marks.append(Mark(picture, measured.levels, marked))
+            if shown:
+                found.marks.append(Mark(picture, measured.levels, marks.columns))
     return found
+
+
+@dataclass(eq=False)
+class _Marks:
+    """What an overlay needs of the particles of a picture, of the first ``most``."""
+
+    most: int
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """Take further particles, as long as there is room."""
+        parts = {name: [self.columns[name]] if self.columns else [] for name in MARKED}
+        self.columns = {
+            name: np.concatenate([*before, np.asarray(columns[name])])[: self.most]
+            for name, before in parts.items()
+        }
 
 
 def _newest_sample(found: Gathered, picture: Micrograph, n: int, overlays: int) -> bool:

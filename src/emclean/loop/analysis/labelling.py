@@ -47,7 +47,7 @@ class Drawing:
     """Chooses the particles to label while pictures go by, whatever their order.
 
     Of ``n`` the share ``random`` is drawn by lot; those whose digest is ``known`` are labelled already.
-    ``bright``: as for segmentation.
+    ``bright``: as for segmentation; ``home`` is the analysis' folder, where decoded pictures lie.
     """
 
     n: int
@@ -55,6 +55,7 @@ class Drawing:
     seed: int
     bright: bool = True
     known: frozenset[str] = frozenset()
+    home: Path | None = None
     _kept: dict[str, list[tuple[float, Candidate]]] = field(default_factory=lambda: {RANDOM: [], CHOSEN: []})
 
     def wanted(self) -> dict[str, int]:
@@ -89,7 +90,7 @@ class Drawing:
         wanted, seen = self.wanted(), set(self.known)
         for how, kept in self._kept.items():
             candidates = [one for _, one in kept]
-            for one, pixels in zip(candidates, _cutouts(candidates, self.bright), strict=True):
+            for one, pixels in zip(candidates, _cutouts(candidates, self.bright, self.home), strict=True):
                 name = digest(pixels)
                 if wanted[how] and name not in seen:
                     seen.add(name)
@@ -117,13 +118,15 @@ def _candidate(
     return Candidate(picture, measured.levels, number, (y1, x1, y2, x2), found["mask"][k], call)
 
 
-def _cutouts(candidates: Sequence[Candidate], bright: bool) -> list[NDArray[np.uint8]]:
+def _cutouts(
+    candidates: Sequence[Candidate], bright: bool, home: Path | None
+) -> list[NDArray[np.uint8]]:
     """The particles as the classifiers saw them, each picture opened once."""
     made: dict[int, NDArray[np.uint8]] = {}
-    for uri in dict.fromkeys(one.picture.uri for one in candidates):
-        with windows.opened(uri) as source:
+    for picture in {one.picture.uri: one.picture for one in candidates}.values():
+        with windows.opened(picture.uri, picture.decoded_in(home) if home else None) as source:
             for one in candidates:
-                if one.picture.uri == uri:
+                if one.picture.uri == picture.uri:
                     y1, x1, y2, x2 = one.box
                     grey = stretched(source.read(slice(y1, y2), slice(x1, x2)), one.levels, bright)
                     made[id(one)] = pose.cutout(grey, masked(one.mask, y2 - y1, x2 - x1))

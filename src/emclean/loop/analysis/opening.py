@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -57,7 +57,7 @@ Watch = Callable[[float, float], None]
 class Runner(Protocol):
     """Runs pieces of work."""
 
-    def run(self, work: Work, pieces: Sequence[str], ended: Ended) -> None:
+    def run(self, work: Work, pieces: Iterable[str], ended: Ended) -> None:
         """Do every piece; ``ended`` gets what each returned, in any order."""
 
     def fit(self, job: SegmentJob, watch: Watch) -> SegmentResult:
@@ -67,7 +67,7 @@ class Runner(Protocol):
 class InlineRunner:
     """One piece after another, in this process."""
 
-    def run(self, work: Work, pieces: Sequence[str], ended: Ended) -> None:
+    def run(self, work: Work, pieces: Iterable[str], ended: Ended) -> None:
         """Do the pieces in their order."""
         for piece in pieces:
             ended(work(piece))
@@ -85,7 +85,7 @@ class RayRunner:
     at_once: int | None
     storage: Path
 
-    def run(self, work: Work, pieces: Sequence[str], ended: Ended) -> None:
+    def run(self, work: Work, pieces: Iterable[str], ended: Ended) -> None:
         """Do the pieces wherever there is a free core."""
         from emclean.distributed import stream
 

@@ -17,7 +17,8 @@ from emclean.errors import ServingError
 from emclean.imaging import pose
 from emclean.imaging.segmentation import Settings
 from emclean.imaging.windows import Windows
-from emclean.loop.analysis.gathering import REASONS, counted, described, merged
+from emclean.loop.analysis.bands import merged
+from emclean.loop.analysis.gathering import REASONS, counted, described
 from emclean.loop.analysis.looking import SCHEMA, Eyes, judged, look, measured
 from emclean.loop.analysis.pieces import Measured, Micrograph, pieces_of
 from emclean.loop.analysis.shares import population

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from emclean.imaging.segmentation import Levels
-from emclean.imaging.windows import Window, plan
+from emclean.imaging.windows import Window, each
 
 RECIPE = 3
 """Goes up when the same window would come out differently, so that results on file are not used again."""
@@ -21,6 +22,15 @@ class Micrograph:
     uri: str
     image_id: str
     sample: str
+
+    def decoded_in(self, home: Path) -> Path:
+        """Where the pixels of a large PNG or JPEG lie while it is analysed."""
+        return decoded_in(home, self.image_id)
+
+
+def decoded_in(home: Path, image_id: str) -> Path:
+    """The file of the decoded pixels of a picture in an analysis' folder."""
+    return home / "decoded" / f"{image_id}.npy"
 
 
 @dataclass(frozen=True)
@@ -81,17 +91,33 @@ def _slices(ends: list[int]) -> tuple[slice, slice]:
     return slice(ends[0], ends[1]), slice(ends[2], ends[3])
 
 
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The windows of a picture, row by row, each made when it is asked for: there may be very many.
+
+    ``given`` is all that decides what comes out beside picture, window and levels.
+    """
+
+    picture: Micrograph
+    measured: Measured
+    core: int
+    given: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[Piece]:
+        picture, measured = self.picture, self.measured
+        levels = asdict(measured.levels)
+        for window in each(measured.shape, self.core, measured.levels.margin):
+            facts = {
+                "image": picture.image_id,
+                "window": [_ends(window.core), _ends(window.outer)],
+                "levels": levels,
+                "given": dict(self.given),
+                "recipe": RECIPE,
+            }
+            key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+            yield Piece(picture.image_id, picture.uri, measured.shape, window, measured.levels, key)
+
+
 def pieces_of(picture: Micrograph, measured: Measured, core: int, given: Mapping[str, Any]) -> list[Piece]:
-    """The windows of a picture; ``given`` is all else that decides what comes out."""
-    made = []
-    for window in plan(measured.shape, core, measured.levels.margin):
-        facts = {
-            "image": picture.image_id,
-            "window": [_ends(window.core), _ends(window.outer)],
-            "levels": asdict(measured.levels),
-            "given": dict(given),
-            "recipe": RECIPE,
-        }
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-        made.append(Piece(picture.image_id, picture.uri, measured.shape, window, measured.levels, key))
-    return made
+    """All windows of a picture at once."""
+    return list(Pieces(picture, measured, core, given))

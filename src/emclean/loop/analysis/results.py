@@ -162,7 +162,7 @@ def _page(
 def _overlay(analysis: Analysis, mark: Mark) -> bytes:
     """A part of a picture with what was found there."""
     settings = settings_of(analysis.settings)
-    with windows.opened(mark.picture.uri) as source:
+    with windows.opened(mark.picture.uri, mark.picture.decoded_in(analysis.home)) as source:
         rows, cols = view(source.shape, mark.columns["y"], mark.columns["x"], SIDE)
         grey = stretched(source.read(rows, cols), mark.levels, settings.bright)
     return overlay(grey, (rows.start, cols.start), mark.columns)

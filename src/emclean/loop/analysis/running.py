@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from emclean.loop.analysis.gathering import gather
 from emclean.loop.analysis.judges import Judges, judges
 from emclean.loop.analysis.opening import Analysis, settings_of, wanted_of
 from emclean.loop.analysis.particles import Particles
-from emclean.loop.analysis.pieces import RECIPE, Measured, Micrograph, Piece, pieces_of
+from emclean.loop.analysis.pieces import RECIPE, Measured, Micrograph, Piece, Pieces
 from emclean.loop.analysis.segmenters import digest_of, segmenter
 from emclean.loop.analysis.work import Measuring, Search
 from emclean.loop.console import Console
@@ -83,6 +83,8 @@ def run(analysis: Analysis) -> Outcome:
             analysis, gathered, found, aside, spent, {**asdict(served), "labelling": to_label}
         )
         results.tell(analysis, run_id)
+        for picture in analysis.pictures:
+            picture.decoded_in(analysis.home).unlink(missing_ok=True)
         return Outcome(file)
 
 
@@ -102,7 +104,8 @@ def drawing_of(analysis: Analysis, clean: Particles | None) -> labelling.Drawing
     """Which particles people are to label: none that they have labelled already."""
     keys, theirs = analysis.settings.labelling, clean if analysis.settings.data.labels else None
     bright, known = settings_of(analysis.settings).bright, labelling.labelled_already(theirs)
-    return labelling.Drawing(keys.particles, keys.random, analysis.settings.seed, bright, known)
+    seed = analysis.settings.seed
+    return labelling.Drawing(keys.particles, keys.random, seed, bright, known, analysis.home)
 
 
 def windows_home(analysis: Analysis) -> Path:
@@ -117,14 +120,14 @@ def measure(
     keys = analysis.settings.segmentation
     home = analysis.home / "levels"
     settings = settings_of(analysis.settings)
-    work = Measuring(settings, keys.length_nm, keys.pixel_size_nm, str(home), network)
+    work = Measuring(settings, keys.length_nm, keys.pixel_size_nm, str(analysis.home), network)
     given = [asdict(settings), keys.length_nm, keys.pixel_size_nm, digest_of(network), RECIPE]
     known, pieces = {}, []
     for picture in analysis.pictures:
         key = _digest([picture.image_id, *given])
         known[picture.image_id] = key
         if not (home / f"{key}.json").exists():
-            pieces.append(json.dumps({"key": key, "uri": picture.uri}))
+            pieces.append(json.dumps({"key": key, "uri": picture.uri, "image_id": picture.image_id}))
     faults: dict[str, str] = {}
     with analysis.console.stage(f"measuring {len(pieces)} of {len(known)} pictures") as progress:
         done = 0
@@ -159,7 +162,7 @@ def _digest(facts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-Plan = list[tuple[Micrograph, Measured, list[Piece]]]
+Plan = list[tuple[Micrograph, Measured, Pieces]]
 
 
 def planned(
@@ -177,27 +180,37 @@ def planned(
         "pose": [pose.SIDE, pose.FILL],
     }
     core = analysis.settings.segmentation.window
-    return [(picture, levels, pieces_of(picture, levels, core, given)) for picture, levels in measured]
+    return [(picture, levels, Pieces(picture, levels, core, given)) for picture, levels in measured]
 
 
 def search(
     analysis: Analysis, plan: Plan, found: Judges, network: str | None
 ) -> tuple[results.Spent, dict[str, str]]:
-    """Work through the windows that are not on file; what it took, and the faults by picture."""
-    home = windows_home(analysis)
-    every = [piece for _, _, pieces in plan for piece in pieces]
-    missing = [piece for piece in every if not (home / f"{piece.key}.parquet").exists()]
-    analysis.console.say(f"{len(every)} windows: {len(every) - len(missing)} on file, {len(missing)} to do")
-    pixels = sum(piece.pixels for piece in missing)
-    progress = Progress(analysis.console, len(missing), pixels)
+    """Work through the windows that are not on file; what it took, and the faults by picture.
+
+    However many there are, one at a time is in memory here.
+    """
+    every, missing, pixels = 0, 0, 0
+    for piece, done in _windows(analysis, plan):
+        every, missing, pixels = every + 1, missing + (not done), pixels + (not done) * piece.pixels
+    analysis.console.say(f"{every} windows: {every - missing} on file, {missing} to do")
+    progress = Progress(analysis.console, missing, pixels)
     work = Search(
         settings_of(analysis.settings),
         found.hand,
         found.usable,
         analysis.settings.classifier.usable_from,
-        str(home),
+        str(analysis.home),
         network,
     )
-    analysis.runner.run(work, [piece.text() for piece in missing], progress)
+    analysis.runner.run(work, (p.text() for p, done in _windows(analysis, plan) if not done), progress)
     seconds = time.monotonic() - progress.since
-    return results.Spent(len(every), len(missing), pixels, seconds), progress.faults
+    return results.Spent(every, missing, pixels, seconds), progress.faults
+
+
+def _windows(analysis: Analysis, plan: Plan) -> Iterator[tuple[Piece, bool]]:
+    """Every window, and whether it is on file."""
+    home = windows_home(analysis)
+    for _, _, pieces in plan:
+        for piece in pieces:
+            yield piece, (home / f"{piece.key}.parquet").exists()

@@ -13,13 +13,14 @@ from emclean.errors import ImageError
 from emclean.imaging import windows
 from emclean.imaging.segmentation import Settings
 from emclean.loop.analysis.looking import SCHEMA, Eyes, look, maps_of, measured
-from emclean.loop.analysis.pieces import Piece
+from emclean.loop.analysis.pieces import Piece, decoded_in
 from emclean.loop.states import write_atomically
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measures pictures; what came out goes to ``home`` under the picture's and the settings' digest.
+    """Measures pictures; what came out goes to ``levels`` in ``home`` under the picture's and the settings'
+    digest.
 
     ``length_nm`` is a particle's usual length, ``nm`` the side of a pixel where a file does not tell it;
     ``segmenter`` is a U-Net's file of weights, None where a threshold finds particles.
@@ -36,21 +37,22 @@ class Measuring:
         asked = json.loads(text)
         out: dict[str, Any] = {"key": asked["key"], "uri": asked["uri"], "reason": None}
         try:
-            out |= self._measured(asked["uri"])
+            out |= self._measured(asked["uri"], asked["image_id"])
         except ImageError as error:
             return json.dumps(out | {"reason": error.what})
-        write_atomically(Path(self.home) / f"{asked['key']}.json", json.dumps(out))
+        write_atomically(Path(self.home) / "levels" / f"{asked['key']}.json", json.dumps(out))
         return json.dumps(out)
 
-    def _measured(self, uri: str) -> dict[str, Any]:
-        with windows.opened(uri) as source:
+    def _measured(self, uri: str, image_id: str) -> dict[str, Any]:
+        with windows.opened(uri, decoded_in(Path(self.home), image_id)) as source:
             found = measured(source, self.settings, self.length_nm, self.nm, maps_of(self.segmenter))
             return asdict(found)
 
 
 @dataclass(frozen=True)
 class Search:
-    """Finds and classifies the particles of windows; a window's file goes to ``home`` under its key.
+    """Finds and classifies the particles of windows; a window's file goes to ``windows`` in ``home``, named
+    by its key.
 
     ``hand`` and ``usable`` are files of weights (left is class 0; usable is class 1; None: all are usable),
     ``segmenter`` that of a U-Net, None where a threshold finds particles.
@@ -76,12 +78,12 @@ class Search:
     def rows(self, piece: Piece) -> dict[str, Any]:
         """The columns of a window's table."""
         eyes = Eyes.of(self.hand, self.usable, self.segmenter)
-        with windows.opened(piece.uri) as source:
+        with windows.opened(piece.uri, decoded_in(Path(self.home), piece.image_id)) as source:
             return look(source, piece, self.settings, eyes, self.usable_from)
 
     def _keep(self, piece: Piece, columns: dict[str, Any]) -> None:
         table = pa.table(columns, SCHEMA)
-        home = Path(self.home)
+        home = Path(self.home) / "windows"
         home.mkdir(parents=True, exist_ok=True)
         draft = home / f".{piece.key}.{os.getpid()}"
         pq.write_table(table, draft)
