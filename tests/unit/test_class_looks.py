@@ -164,6 +164,25 @@ def test_several_annotations_of_one_task_are_several_experts_words(tmp_path):
 
 
 @pytest.mark.slow
+def test_an_answer_that_comes_when_the_work_is_over_is_weighed_too(tmp_path):
+    job, _ = ran(tmp_path, "expert.count=2", "budget.rounds=0", "budget.seed_images=6")
+    state = controller.states.load(controller.state_file(job), "r")
+    names, before = job.data.categories, classes_of(standing_labels(job))
+    for task in tasks(job):
+        other = names[1 - before[task.image.image_id]]
+        job.parts.service.answer(task.key, [((0, 0, 16, 16), other, "")], annotator="ben")
+    served = replace(job, settings=job.settings.model_copy(update={"label_service": "label_studio"}))
+    asking.look_once_more(served, state)
+    heard = agreeing.words(job, job.data.ids())
+    found = agreeing.together(job.kind.pool, heard, job.kind.judges.newest(job, state))
+    best = dict(zip(heard.ids, agreeing.agreed(heard, found), strict=True))
+    standing = classes_of(standing_labels(job))
+    late = [task.image.image_id for task in tasks(job)]
+    assert {i: standing[i] for i in late} == {i: best[i] for i in late}
+    assert any(best[i] == before[i] for i in late)  # the newest answer does not simply stand
+
+
+@pytest.mark.slow
 def test_an_expert_who_answers_again_has_one_word(tmp_path):
     job, _ = ran(tmp_path, "budget.rounds=0", "budget.seed_images=4")
     one = tasks(job)[0]

@@ -240,11 +240,11 @@ def look_once_more(job: Job, state: RunState) -> None:
     try:
         open_project(job, state)
         pull_edits(job, state.round + 1)
-        job.kind.settle(job, state)
     except LabelServiceError as error:
         job.parts.console.say(f"no look for late answers: {error}")
         return
     if late := len(_known_versions(job)) - before:
+        job.kind.settle(job, state)
         what = "answers were" if late > 1 else "answer was"
         job.parts.console.say(
             f"{late} {what} given or changed since: counted in the labels (emclean export), in no model yet"
