@@ -1,10 +1,11 @@
 """Speed and memory on one large micrograph: a plain loop, one worker, two workers of Ray Data.
 
-    python benchmarks/micrographs.py --folder DIR [--size 20000]
+    python -m benchmarks.micrographs --folder workspace/large [--size 20000]
 
 The micrograph is simulated into the folder once (20,000 px: 400 MB, some minutes). Every mode works through
 all windows anew, in a process of its own: segmentation, pose and both classifiers (untrained ones, which take
-as long). Peak memory is that of the largest single process, the driver included, as the kernel counts it.
+as long). Peak memory is that of the largest single process, the driver included, as the kernel counts it. The
+figures of a mode are kept in the folder, and measured again with ``--anew``.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--window", type=int, default=2048)
+    parser.add_argument("--anew", action="store_true", help="measure again what is kept")
     parser.add_argument("--mode", choices=MODES, help="run this one alone, and print its figures as JSON")
     options = parser.parse_args()
     picture = options.folder / f"micrograph-{options.size}.tif"
@@ -50,18 +52,32 @@ def main() -> None:
         print(json.dumps(measured(picture, options.window, MODES[options.mode])))
         return
     if not picture.exists():
+        options.folder.mkdir(parents=True, exist_ok=True)
         since = time.monotonic()
         write_scene(simulate.scene(0, (options.size, options.size)), picture)
         print(f"simulated in {time.monotonic() - since:.0f} s")
     print("mode         seconds  million px a second  peak of one process  particles")
     for mode in MODES:
-        line = [sys.executable, __file__, "--folder", str(options.folder), "--size", str(options.size)]
-        line += ["--window", str(options.window), "--mode", mode]
-        out = json.loads(
-            subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-        )
+        out = known(options, mode)
         rate = options.size**2 / out["seconds"] / 1e6
-        print(f"{mode:12s} {out['seconds']:7.1f} {rate:20.2f} {out['peak_mb']:17.0f} MB {out['found']:10d}")
+        print(
+            f"{mode:12s} {out['seconds']:7.1f} {rate:20.2f} {out['peak_mb']:17.0f} MB {out['found']:10d}",
+            flush=True,
+        )
+
+
+def known(options: argparse.Namespace, mode: str) -> dict[str, float]:
+    """The figures of a mode, from the folder or measured in a process of its own."""
+    kept: Path = options.folder / f"{mode.replace(' ', '-')}-{options.size}-{options.window}.json"
+    if options.anew or not kept.exists():
+        line = [sys.executable, "-m", "benchmarks.micrographs", "--folder", str(options.folder)]
+        line += ["--size", str(options.size), "--window", str(options.window), "--mode", mode]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{mode} failed:\n{done.stderr}")
+        kept.write_text(done.stdout.splitlines()[-1])
+    figures: dict[str, float] = json.loads(kept.read_text())
+    return figures
 
 
 @dataclass(frozen=True)

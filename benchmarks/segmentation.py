@@ -1,19 +1,23 @@
 """How well particles are found: instance AP50 and count error on simulated micrographs, and on EMPS.
 
-    python benchmarks/segmentation.py [--micrographs 12] [--emps $EMCLEAN_DATA/emps --steps 1200 --folder DIR]
+    EMCLEAN_DATA=DIR python -m benchmarks.segmentation --cache workspace/segmentation --steps 800
 
 AP50 is COCO's for masks, with an object's solidity as its score (threshold and watershed give none). EMPS are
 pictures of many kinds of particles from articles: dark or bright is told to the threshold, nothing else. With
-``--steps`` a U-Net is trained on the training pictures (kept in the folder) and measured on the validation
-pictures, which it never saw.
+``--steps`` two U-Nets are trained and kept in ``--cache``: one on simulated micrographs of other seeds, as an
+analysis trains its own, and one on EMPS' training pictures; each is measured on pictures that it never saw.
+Without ``EMCLEAN_DATA`` there are the simulated micrographs alone.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from emclean.imaging import readers, simulate
@@ -24,6 +28,9 @@ from emclean.models.segmenters import engine, training
 from emclean.models.segmenters.spec import SegmentJob, SegmentSchedule
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint32]]
+SCENES, FIELD = 8, 768
+"""Simulated micrographs that a U-Net is trained on, and their side in px: as many as in an analysis."""
+
 LEAST = 150
 """Px of a particle that counts: what is cut off by the border to less is not asked for."""
 
@@ -33,42 +40,66 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--micrographs", type=int, default=12)
+    parser.add_argument("--micrographs", type=int, default=12, help="of each population")
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--emps", type=Path, default=None)
-    parser.add_argument("--steps", type=int, default=0, help="of the U-Net; 0: none")
-    parser.add_argument("--folder", type=Path, default=Path("segmenter"))
+    parser.add_argument("--pictures", type=int, default=0, help="of EMPS' validation part; 0: all")
+    parser.add_argument("--steps", type=int, default=0, help="of the U-Nets; 0: none")
+    parser.add_argument("--cache", type=Path, default=Path("workspace/segmentation"))
     options = parser.parse_args()
+    torch.set_num_threads(1)
     print("pictures               method        particles  found  AP50   count error")
+    on_simulated(options)
+    if "EMCLEAN_DATA" in os.environ:
+        on_emps(Path(os.environ["EMCLEAN_DATA"]) / "emps", options)
+
+
+def on_simulated(options: argparse.Namespace) -> None:
+    """The lines of the simulated micrographs."""
+    network = None
+    if options.steps:
+        recipe = simulate.Recipe(touching=0.4, left=0.5)
+        scenes = (simulate.scene((0, 88, i), (FIELD, FIELD), recipe).whole() for i in range(SCENES))
+        network = engine.Finder(engine.load(trained(scenes, options.cache / "simulated", options.steps)))
     for population in ("ideal", "practical"):
         recipe = simulate.Recipe(population=population)  # type: ignore[arg-type]
         size = (options.size, options.size)
         pairs = [simulate.scene((5, i), size, recipe).whole() for i in range(options.micrographs)]
-        for method in ("otsu", "laplacian"):
-            print(row(f"simulated, {population}", method, pairs, [True] * len(pairs)))
-    if options.emps:
-        pairs = list(emps(options.emps, "val"))
-        bright = [float(pixels[ids > 0].mean()) > float(pixels[ids == 0].mean()) for pixels, ids in pairs]
-        for method in ("otsu", "laplacian"):
-            print(row("EMPS, val", method, pairs, bright))
-        if options.steps:
-            network = engine.load(trained(options.emps, options.folder, options.steps))
-            found = engine.Finder(network)
-            print(row("EMPS, val", f"U-Net, {options.steps}", pairs, bright, found))
+        rows(f"simulated, {population}", pairs, [True] * len(pairs), network, options.steps)
 
 
-def trained(emps_folder: Path, folder: Path, steps: int) -> str:
-    """The weights of a U-Net trained on the training pictures."""
+def on_emps(folder: Path, options: argparse.Namespace) -> None:
+    """The lines of EMPS."""
+    network = None
+    if options.steps:
+        weights = trained(emps(folder, "train"), options.cache / "emps", options.steps)
+        network = engine.Finder(engine.load(weights))
+    pairs = list(emps(folder, "val"))[: options.pictures or None]
+    bright = [float(pixels[ids > 0].mean()) > float(pixels[ids == 0].mean()) for pixels, ids in pairs]
+    rows("EMPS, val", pairs, bright, network, options.steps)
+
+
+def rows(
+    name: str, pairs: Sequence[Pair], bright: Sequence[bool], network: engine.Finder | None, steps: int
+) -> None:
+    """A line for each method."""
+    for method in ("otsu", "laplacian"):
+        print(row(name, method, pairs, bright), flush=True)
+    if network is not None:
+        print(row(name, f"U-Net, {steps}", pairs, bright, network), flush=True)
+
+
+def trained(pairs: Iterable[Pair], folder: Path, steps: int) -> str:
+    """The weights of a U-Net trained on these pictures; kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures, maps = [], []
-    for number, (pixels, ids) in enumerate(emps(emps_folder, "train")):
+    for number, (pixels, ids) in enumerate(pairs):
         pictures.append(str(folder / f"{number}.npy"))
         maps.append(str(folder / f"{number}.ids.npy"))
         np.save(pictures[-1], pixels)
         np.save(maps[-1], ids)
-    out = str(folder / f"unet-{steps}")
-    job = SegmentJob(tuple(pictures), tuple(maps), out, schedule=SegmentSchedule(max_steps=steps))
-    return training.fit(job).weights
+    job = SegmentJob(tuple(pictures), tuple(maps), "-", schedule=SegmentSchedule(max_steps=steps))
+    out = str(folder / f"unet-{job.digest()}")
+    return training.fit(replace(job, out=out)).weights
 
 
 def emps(folder: Path, part: str) -> Iterator[Pair]:

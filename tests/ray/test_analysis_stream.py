@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -86,13 +87,21 @@ def test_what_a_piece_raises_comes_back_as_it_was(cluster):
         stream.run_all(work, ["here"], lambda text: None)
 
 
-def test_the_cluster_finds_what_one_process_finds(cluster, settings, tmp_path, monkeypatch):
-    over_ray = run(tmp_path / "r", monkeypatch, *settings)
+def test_the_cluster_finds_and_serves_what_one_process_finds(cluster, settings, tmp_path, monkeypatch):
+    over_ray = run(tmp_path / "r", monkeypatch, *settings, "serve=true", "services.serve_port=0")
     inline = run(tmp_path / "i", monkeypatch, *settings, "compute=inline")
     assert over_ray["windows"] == {"all": 32, "done_now": 32}
     assert over_ray["counts"]["particles"] > 10
     assert over_ray["counts"] == inline["counts"]
     assert over_ray["samples"] == inline["samples"]
+    served, images = over_ray["served"], Path(settings[0].partition("=")[2])
+    assert (served["model_version"], inline["served"]) == ("1", None)
+    row = over_ray["images"][0]
+    body = (images / row["image"]).read_bytes()
+    found = httpx.post(f"{served['url']}/v1/analyze", content=body, timeout=60).json()
+    assert found["counts"] == {name: row[name] for name in found["counts"] if name != "right"} | {
+        "right": row["particles"] - row["left"]
+    }
 
 
 def finished(workspace):
@@ -120,7 +129,9 @@ def test_an_analysis_whose_driver_is_killed_goes_on_and_repeats_no_window(
     found = run(tmp_path, monkeypatch, *settings)
     assert found["windows"] == {"all": 32, "done_now": 32 - len(before)}
     after = finished(tmp_path)
-    assert {name: after[name] for name in before} == before
+    repeated = sum(after[name] != moment for name, moment in before.items())
+    print(f"{len(before)} of 32 windows were finished at SIGKILL, {repeated} of them were repeated")
+    assert repeated == 0
     assert found["counts"] == run(tmp_path / "anew", monkeypatch, *settings, "compute=inline")["counts"]
 
 

@@ -67,6 +67,8 @@ def test_a_grid_whose_driver_is_killed_goes_on_and_repeats_no_finished_cell(clus
     assert all(0 <= cell["accuracy"] <= 1 for cell in found["cells"])
     assert all(0 <= cell["estimated_rate"] < 1 for cell in found["cells"][2:])
     after = finished(tmp_path)
-    assert {name: after[name] for name in before} == before
+    repeated = sum(after[name] != moment for name, moment in before.items())
+    print(f"{len(before)} of 4 cells were finished at SIGKILL, {repeated} of them were repeated")
+    assert repeated == 0
     assert 0 < found["counts"]["run"] <= 4 - len(before)
     assert not list((tmp_path / "grids" / "tune").iterdir())  # Tune's own files are of no further use
