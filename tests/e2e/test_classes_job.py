@@ -78,6 +78,38 @@ def test_a_killed_run_asks_nothing_twice_in_label_studio(hands, tmp_path, label_
     assert len({task["data"]["image_id"] for task in tasks}) == len(keys)
 
 
+@pytest.mark.e2e
+def test_a_killed_run_of_two_experts_asks_each_as_often_as_the_budget_says(hands, tmp_path, label_studio):
+    several = (
+        "expert.count=2", "expert.misses=[0.2, 0.3]", "strategy=activelab", "budget.labels=50",
+        "corrections.precision=0.99", "budget.rounds=2",
+    )  # fmt: skip
+    job = Program(tmp_path / "w", *hands, *at(label_studio), "compute=inline", *several)
+    running = job.start()
+    while "round 1: asking" not in job.said() and running.poll() is None:
+        time.sleep(0.2)
+    time.sleep(3)  # some of the answers of round 1 are given
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert job.run() == 0, job.said()
+    with LabelStudioClient(label_studio.url, label_studio.token()) as client:
+        (project,) = client.get("/api/projects", title="emclean hands")["results"]
+        fields = ("id", "data", "annotations", "completed_by")
+        tasks = list(client.tasks(int(project["id"]), [], fields))
+    last = job.summary("hands")["rounds"][-1]
+    assert len(tasks) == last["answers"] == 50
+    assert [len(task["annotations"]) for task in tasks] == [1] * 50
+    who = {}
+    for task in tasks:
+        by = task["annotations"][0]["completed_by"]
+        who.setdefault(task["data"]["image_id"], []).append(by["id"] if isinstance(by, dict) else by)
+    assert len(who) == last["cost"]["images"] < 50
+    assert all(len(set(people)) == len(people) for people in who.values())
+    found = last["estimate"]["experts"]
+    assert found["looked_twice"] == sum(len(people) > 1 for people in who.values())
+    assert sum(expert["answers"] for expert in found["each"]) == 50
+
+
 def _answers(job):
     file = job.workspace / "runs" / "hands" / "waiting.json"
     return file.exists() and json.loads(file.read_text())["answered"] > 2
