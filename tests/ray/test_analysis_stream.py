@@ -56,8 +56,9 @@ def run(workspace, monkeypatch, *settings):
     return json.loads(outcome.summary.read_text())
 
 
-def test_a_stream_does_every_piece_also_where_a_worker_dies(cluster, tmp_path):
+def test_a_stream_does_every_piece_also_where_a_worker_dies(cluster, tmp_path, monkeypatch):
     folder = str(tmp_path)
+    monkeypatch.setattr(stream, "AT_A_TIME", 2)
 
     def work(text):
         import os
@@ -71,7 +72,7 @@ def test_a_stream_does_every_piece_also_where_a_worker_dies(cluster, tmp_path):
         return text.upper()
 
     ended = []
-    stream.run_all(work, ["a", "dies once", "b"], ended.append, at_once=1)
+    stream.run_all(work, iter(["a", "dies once", "b"]), ended.append, at_once=1)
     assert sorted(ended) == ["A", "B", "DIES ONCE"]
     stream.run_all(work, [], ended.append)
     assert len(ended) == 3

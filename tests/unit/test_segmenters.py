@@ -81,6 +81,47 @@ def test_a_part_comes_out_as_in_the_whole_picture(monkeypatch):
     assert not np.array_equal(alone[0], whole[0][61:, 33:])  # the guard above can fail
 
 
+class Normed(torch.nn.Module):
+    """A network whose answer depends on all that it sees at once, as norms over a tile make it."""
+
+    spec = SMALL
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, images):
+        z = (images - images.mean()) / images.std()
+        deep = torch.nn.functional.avg_pool2d(z, 7, 1, 3)
+        return torch.cat([self.gain * (z - 0.6), self.gain * (deep - 0.9)], dim=1)
+
+
+def test_an_outline_does_not_depend_on_the_window_that_saw_it(monkeypatch):
+    monkeypatch.setattr(engine, "TILE", 160)
+    monkeypatch.setattr(engine, "MARGIN", 32)
+    rng = np.random.default_rng(0)
+    y, x = np.ogrid[:400, :400]
+    discs = [((y - cy) ** 2 + (x - cx) ** 2) <= 100 for cy, cx in rng.uniform(12, 388, (60, 2))]
+    light = 80 + 60 * (x / 400)  # brighter to the right, so that the mean of what is seen differs
+    pixels = (
+        (light + 60 * np.any(discs, axis=0) + rng.normal(0, 12, (400, 400))).clip(0, 255).astype(np.uint8)
+    )
+    finder, levels = engine.Finder(Normed()), segmentation.Levels(0, 255, 0, 21, 314)
+    seen: dict[tuple[float, float], list[segmentation.Instance]] = {}
+    for window in plan(pixels.shape, 90, levels.margin):
+
+        def maps_of(grey, window=window):
+            return finder.part(lambda r, c: pixels[r, c], *window.outer, pixels.shape)
+
+        grey, settings = pixels[window.outer], segmentation.Settings()
+        for one in segmentation.segment(grey, levels, settings, window, pixels.shape, maps_of):
+            if not one.reason:
+                seen.setdefault((round(one.form.y), round(one.form.x)), []).append(one)
+    twice = [found for found in seen.values() if len(found) > 1]
+    assert len(twice) > 5
+    assert all(np.array_equal(a.mask, b.mask) and a.box == b.box for a, *rest in twice for b in rest)
+
+
 def test_training_learns_and_goes_on_from_a_checkpoint_to_the_same_weights(job, tmp_path):
     whole = training.fit(job)
     assert [step for step, _ in whole.history] == [2, 4, 6]
