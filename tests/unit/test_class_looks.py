@@ -10,11 +10,16 @@ import pytest
 from class_runs import SeeingCompute, config, made, write
 
 from emclean.loop import asking, controller, finishing
-from emclean.loop.classes import agreeing, spending
+from emclean.loop.classes import agreeing, selecting, spending
+from emclean.loop.classes.judging import Judged
 from emclean.loop.classes.labels import answered, classes_of, label
+from emclean.loop.classes.training import Pictures
 from emclean.loop.cleaning import standing_labels
 from emclean.loop.console import Console
 from emclean.loop.states import Phase
+from emclean.science.classes import asking as scores
+from emclean.science.classes import doubt
+from emclean.science.classes.votes import shares
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.labels import image_of
 
@@ -139,6 +144,24 @@ def test_without_second_looks_or_with_another_strategy_nobody_is_asked_again(tmp
         assert not any(t.seen_by for t in tasks(job))
         assert summary["rounds"][-1]["estimate"]["experts"]["looked_twice"] == 0
         assert max(Counter(t.image.image_id for t in tasks(job)).values()) == 1
+
+
+def test_the_loop_ranks_by_all_votes_of_a_picture_and_by_corrections_as_they_stand(tmp_path):
+    write(tmp_path, votes=2)
+    kind = made(tmp_path, config(tmp_path, *PLAIN, "data.pool.crowd=[v0, v1]")).kind
+    ids = tuple(i for i in kind.pool.ids if not i.endswith("'"))
+    places = Pictures(kind.pool).places(ids)
+    said, p = kind.pool.all_votes()[places], np.tile([[0.8, 0.2]], (len(ids), 1))
+    judged = Judged(ids, said[:, 0], p, doubt.contest(said[:, 0], p))
+    table = selecting.Table(judged, kind.pool, agreeing.Words(ids, (), np.zeros((len(ids), 0), int)), {})
+    found = selecting._scores("cross_entropy", table, np.arange(len(ids)))["cross_entropy"]
+    assert len(set(found.round(6))) == 4  # none, one, two or three of three votes against the model
+    assert found == pytest.approx(scores.cross_entropy(shares(said, 2), p))
+    flipped = replace(judged, limit=0.75)
+    table = replace(table, judged=flipped)
+    now = selecting._scores("cross_entropy", table, np.arange(len(ids)))["cross_entropy"]
+    assert flipped.flips.any()
+    assert now[flipped.flips] == pytest.approx(found.min())
 
 
 @pytest.mark.slow
