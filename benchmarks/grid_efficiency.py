@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--methods", default="cross_entropy, early_stopping, gce, elr, label_smoothing, sce")
     parser.add_argument("--rates", default="0.2, 0.4")
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--seeds", type=int, default=2, help="how many")
     parser.add_argument("--particles", type=int, default=400)
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--steps", type=int, default=200)
