@@ -183,10 +183,29 @@ def test_the_round_trip_run_label_run_again(analyse):
     assert second["classifier"]["tested on"] == 12  # half of the random ones
     assert second["confusion"]["symmetric"]
     assert second["promoted"]
-    known = {digest(np.asarray(Image.open(file))) for file in (folder / "particles").glob("*.png")}
-    fresh = list((analyse.folder / "two" / "labelling" / "particles").glob("*.png"))
-    assert len(fresh) == 12
-    assert not known & {digest(np.asarray(Image.open(file))) for file in fresh}
+    fresh = analyse.folder / "two" / "labelling"
+    assert (second["labelling"]["random"], second["labelling"]["chosen"]) == (7, 5)
+    assert not contents(fresh, RANDOM) & contents(folder, RANDOM)
+    assert not contents(fresh, CHOSEN) & (contents(folder, "") | contents(fresh, RANDOM))
+
+
+@pytest.mark.slow
+def test_a_doubtful_particle_that_is_labelled_may_still_be_drawn_at_random(analyse):
+    analyse("one", *analyse.weights, "labelling.particles=30", "labelling.random=0")
+    folder = analyse.folder / "one" / "labelling"
+    write(folder / LABELS, told_by_truth(analyse, "one"))
+    theirs = [f"data.particles={folder / 'particles'}", f"data.labels={folder / LABELS}"]
+    given = [*analyse.weights, "classifier.confusion=[9, 1, 1, 9]"]
+    analyse("two", *theirs, *given, "labelling.particles=500", "labelling.random=1")
+    every = pq.read_table(analyse.folder / "two" / "particles.parquet").to_pylist()
+    judged = sum(row["p_left"] is not None for row in every)
+    assert len(contents(analyse.folder / "two" / "labelling", RANDOM)) == judged > 40
+
+
+def contents(folder, how):
+    """The digests of the cut-outs of a sort."""
+    files = (folder / "particles").glob(f"{how}*.png")
+    return {digest(np.asarray(Image.open(file))) for file in files}
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ from emclean.stores.formats import classes as class_files
 RANDOM = "random-"
 """What the file names of the random sample begin with; those of the others with ``particles.CHOSEN``."""
 
+SORTS = (RANDOM, CHOSEN)
+
 LABELS, CALLED, PICTURES = "labels.csv", "called.csv", "particles"
 
 
@@ -46,17 +48,21 @@ class Candidate:
 class Drawing:
     """Chooses the particles to label while pictures go by, whatever their order.
 
-    Of ``n`` the share ``random`` is drawn by lot; those whose digest is ``known`` are labelled already.
-    ``bright``: as for segmentation; ``home`` is the analysis' folder, where decoded pictures lie.
+    Of ``n`` the share ``random`` is drawn by lot; ``known`` are the digests of those that are labelled
+    already, by sort. One that is known as a doubtful one may still be drawn by lot: a sample without them
+    would be of easy particles. ``bright``: as for segmentation; ``home`` is the analysis' folder, where
+    decoded pictures lie.
     """
 
     n: int
     random: float
     seed: int
     bright: bool = True
-    known: frozenset[str] = frozenset()
+    known: Mapping[str, frozenset[str]] = field(default_factory=lambda: dict.fromkeys(SORTS, frozenset()))
     home: Path | None = None
-    _kept: dict[str, list[tuple[float, Candidate]]] = field(default_factory=lambda: {RANDOM: [], CHOSEN: []})
+    _kept: dict[str, list[tuple[float, Candidate]]] = field(
+        default_factory=lambda: {how: [] for how in SORTS}
+    )
 
     def wanted(self) -> dict[str, int]:
         """How many of each sort."""
@@ -77,7 +83,8 @@ class Drawing:
         lots = np.random.default_rng([self.seed, 9, *place]).random(len(judged))
         margins = margin(found["p_usable"][judged], found["p_left"][judged])
         # more than wanted: some may be labelled already, and some of the chosen be among the random
-        most = {RANDOM: self.wanted()[RANDOM] + len(self.known), CHOSEN: self.n + len(self.known)}
+        wanted = {**self.wanted(), CHOSEN: self.n}
+        most = {how: wanted[how] + len(self.known[how]) for how in SORTS}
         for how, keys in ((RANDOM, lots), (CHOSEN, margins)):
             kept = self._kept[how]
             for k in np.argsort(keys, kind="stable")[: most[how]].tolist():
@@ -87,8 +94,9 @@ class Drawing:
 
     def drawn(self) -> Iterator[tuple[str, Candidate, NDArray[np.uint8]]]:
         """The particles to label, in order: how each was chosen, what it is, and its cut-out."""
-        wanted, seen = self.wanted(), set(self.known)
+        wanted, seen = self.wanted(), set[str]()
         for how, kept in self._kept.items():
+            seen |= self.known[how]
             candidates = [one for _, one in kept]
             for one, pixels in zip(candidates, _cutouts(candidates, self.bright, self.home), strict=True):
                 name = digest(pixels)
@@ -118,9 +126,7 @@ def _candidate(
     return Candidate(picture, measured.levels, number, (y1, x1, y2, x2), found["mask"][k], call)
 
 
-def _cutouts(
-    candidates: Sequence[Candidate], bright: bool, home: Path | None
-) -> list[NDArray[np.uint8]]:
+def _cutouts(candidates: Sequence[Candidate], bright: bool, home: Path | None) -> list[NDArray[np.uint8]]:
     """The particles as the classifiers saw them, each picture opened once."""
     made: dict[int, NDArray[np.uint8]] = {}
     for picture in {one.picture.uri: one.picture for one in candidates}.values():
@@ -138,9 +144,12 @@ def digest(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
-def labelled_already(clean: Particles | None) -> frozenset[str]:
-    """The digests of cut-outs that have a clean label."""
-    return frozenset() if clean is None else frozenset(digest(pixels) for pixels in clean.pictures)
+def labelled_already(clean: Particles | None) -> dict[str, frozenset[str]]:
+    """The digests of cut-outs that have a clean label: of the random ones, and of all."""
+    if clean is None:
+        return dict.fromkeys(SORTS, frozenset())
+    every = np.array([digest(pixels) for pixels in clean.pictures], dtype=object)
+    return {RANDOM: frozenset(every[clean.random]), CHOSEN: frozenset(every)}
 
 
 def write(drawing: Drawing, folder: Path) -> dict[str, Any] | None:
@@ -158,7 +167,7 @@ def write(drawing: Drawing, folder: Path) -> dict[str, Any] | None:
         shutil.rmtree(folder, ignore_errors=True)
         draft.replace(folder)
     names = [file.name for file in (folder / PICTURES).glob("*.png")]
-    counts = {how: sum(name.startswith(how) for name in names) for how in (RANDOM, CHOSEN)}
+    counts = {how: sum(name.startswith(how) for name in names) for how in SORTS}
     return {"folder": str(folder), "random": counts[RANDOM], "chosen": counts[CHOSEN]}
 
 
