@@ -7,6 +7,7 @@ import json
 import warnings
 from types import SimpleNamespace
 
+import analysis_toys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,11 +18,12 @@ from test_serving_schemas import client, load, predict
 
 from emclean.config import load_analysis
 from emclean.imaging import simulate
-from emclean.loop.analysis import opening, results, running
+from emclean.loop.analysis import opening, publishing, results, running
 from emclean.loop.console import Console
 from emclean.models.classifiers import engine
 from emclean.models.classifiers.nets import build
 from emclean.models.classifiers.spec import ClassifierSpec
+from emclean.models.parts import pack, unpack
 from emclean.stores.fakes import FolderRegistry, InMemoryTracker
 from serving.model import ModelHolder
 
@@ -184,6 +186,37 @@ def test_a_card_that_does_not_fit_leaves_the_model_before(config, change, words)
     held.take({**config, "version": "6", "card": {**config["card"], **change}})
     assert words in held.failure["error"]
     assert held.current.version == "1"
+
+
+def test_a_network_that_finds_the_particles_is_served_too(config, picture, tmp_path):
+    parts = unpack(config["weights"], tmp_path)
+    pack(tmp_path / "all.safetensors", {**parts, "segmenter": analysis_toys.unet(tmp_path)})
+    held = ModelHolder(load, predict)
+    held.take({"version": "2", "weights": str(tmp_path / "all.safetensors"), "card": config["card"]})
+    assert held.failure is None
+    assert ask(held, picture[1]).json()["particles"] == []
+    pack(tmp_path / "none.safetensors", {"usable": parts["usable"]})
+    held.take({"version": "3", "weights": str(tmp_path / "none.safetensors"), "card": config["card"]})
+    assert "no classifier of hands" in held.failure["error"]
+
+
+KNOWN = {"way": {"confusion": {}}, "simulated": False}
+UNKNOWN = {"way": {"confusion": None}, "simulated": False}
+SIMULATED = {"way": {"confusion": {}}, "simulated": True}
+
+
+@pytest.mark.parametrize(
+    ("new", "champion", "promoted"),
+    [
+        (SIMULATED, None, True),
+        (SIMULATED, UNKNOWN, False),
+        (UNKNOWN, SIMULATED, True),
+        (UNKNOWN, KNOWN, False),
+        (KNOWN, KNOWN, True),
+    ],
+)
+def test_the_champion_is_never_one_of_which_less_is_known(new, champion, promoted):
+    assert publishing.gate(new, champion)[0] is promoted
 
 
 def load_nothing(weights):
