@@ -183,6 +183,7 @@ def test_without_clean_labels_nothing_is_corrected(analyse):
     assert found["confusion"] is None
     assert {row["corrected"] for row in found["samples"]} == {None}
     assert {row["high"] for row in found["samples"]} == {None}
+    assert all("No clean labels" in row["note"] for row in found["samples"])
 
 
 @pytest.mark.usefixtures("_no_page")

@@ -1,11 +1,12 @@
 """The page of an analysis: what it says of sizes, of samples that are not corrected, of clean labels."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from emclean.report import analysis_page, analysis_plots
 from emclean.report.analysis_data import AnalysisData, Ratio
+from emclean.report.analysis_text import analysis_table
 from emclean.science.population import Confusion
 
 SAMPLE = Ratio("sample", "a", "", 2, 10, 4, 0.4, 0.2, 0.6, without_nm=3, note="Not like the <clean> labels.")
@@ -33,6 +34,12 @@ def test_lengths_in_nm_and_in_px_are_kept_apart():
 
 def test_what_must_be_known_of_a_sample_is_said():
     assert "Not like the &lt;clean&gt; labels." in page()
+
+
+def test_notes_stand_below_the_table_each_once():
+    rows = [asdict(replace(SAMPLE, sample=name)) for name in "abc"]
+    rows[2]["note"] = ""
+    assert analysis_table({"samples": rows}).splitlines()[4:] == [f"a, b: {SAMPLE.note}"]
 
 
 def test_what_became_of_clean_labels_is_a_table():

@@ -22,6 +22,8 @@ are those not set aside, ``without_nm`` of them lie in pictures of unknown pixel
 ``true_left`` is known of simulated micrographs only; ``note`` is what must be known beside the figures, or
 empty."""
 
+UNTOLD = "No clean labels tell of mistakes in such pictures, so nothing is corrected."
+
 NOTHING = Confusion((0, 0, 0), (0, 0, 0))
 """What is known where there are no clean labels."""
 
@@ -59,7 +61,10 @@ def _row(
     row |= {"particles": sum(one.usable for one in counts), "left": sum(one.left for one in counts)}
     row["without_nm"] = sum(one.usable for one in counts if one.measured.nm is None)
     row |= {reason: sum(one.set_aside[reason] for one in counts) for reason in REASONS}
-    return row if share is None else row | _figures(share)
+    if share is not None:
+        row |= _figures(share)
+        row |= {"note": UNTOLD} if confusion is None else {}
+    return row
 
 
 def _figures(share: Share) -> dict[str, Any]:
