@@ -167,20 +167,20 @@ def table(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def differences(cells: Mapping[str, Sequence[Mapping[str, Any]]], base: str) -> str:
-    """The base less every other strategy, paired by seed: mean and standard error."""
-    lines = [f"`{base}` less | labels right | test accuracy", "---|---|---"]
-    for name in cells:
-        if name != base:
-            words = []
-            for column in ("labels right", "test accuracy"):
-                d = np.array([a[column] - b[column] for a, b in zip(cells[base], cells[name], strict=True)])
-                words.append(
-                    f"{d.mean():+.3f} ({d.std(ddof=1) / np.sqrt(len(d)):.3f})"
-                    if len(d) > 1
-                    else f"{d[0]:+.3f}"
-                )
-            lines.append(f"`{name}` | {' | '.join(words)}")
-    return "\n".join(f"| {line} |" if not line.startswith("-") else f"|{line}|" for line in lines)
+    """The base less every other strategy, paired by seed: mean, standard error, and each seed's own."""
+    lines = [f"| `{base}` less | labels right | test accuracy |", "|---|---|---|"]
+    for name in [name for name in cells if name != base]:
+        words = [_paired(cells[base], cells[name], column) for column in ("labels right", "test accuracy")]
+        lines.append(f"| `{name}` | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def _paired(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], column: str) -> str:
+    found = np.array([a[column] - b[column] for a, b in zip(ours, theirs, strict=True)])
+    each = ", ".join(f"{value:+.3f}" for value in found)
+    if len(found) < 2:
+        return each
+    return f"{found.mean():+.3f} ({found.std(ddof=1) / np.sqrt(len(found)):.3f}): {each}"
 
 
 def main() -> None:
