@@ -202,3 +202,10 @@ def test_status_shows_the_served_model_and_an_estimate_as_such(place, capsys, mo
     assert ["r", "finished", "done", "≈0.70"] in lines
     monkeypatch.undo()
     assert not overview.answers("http://127.0.0.1:9")
+
+
+def test_an_analysis_tells_in_its_summary_what_is_served(tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    served = {"url": "http://127.0.0.1:9", "model_version": "2"}
+    (tmp_path / "runs" / "a" / "summary.json").write_text(json.dumps({"served": served}))
+    assert overview.served(tmp_path) == served
