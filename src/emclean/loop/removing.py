@@ -26,7 +26,7 @@ def remove(workspace: Path, run: str, with_answers: bool, tables: str | None = N
     if answers and not with_answers:
         fix = f"Export its labels first (emclean export {run}), then remove it with --with-answers."
         raise DataError(f"experts have answered {answers} of its questions.", run, fix)
-    labels = stored.read("labels", columns=["run"], where={"run": run}).num_rows
+    labels = int(stored.read("labels", columns=["run"], where={"run": run}).num_rows)
     stored.forget(run)
     shutil.rmtree(folder)
     return labels
