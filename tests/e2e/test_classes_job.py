@@ -81,7 +81,7 @@ def test_a_killed_run_asks_nothing_twice_in_label_studio(hands, tmp_path, label_
 @pytest.mark.e2e
 def test_a_killed_run_of_two_experts_asks_each_as_often_as_the_budget_says(hands, tmp_path, label_studio):
     several = (
-        "expert.count=2", "expert.misses=[0.2, 0.3]", "strategy=activelab", "budget.labels=50",
+        "run=two", "expert.count=2", "expert.misses=[0.2, 0.3]", "strategy=activelab", "budget.labels=50",
         "corrections.precision=0.99", "budget.rounds=2",
     )  # fmt: skip
     job = Program(tmp_path / "w", *hands, *at(label_studio), "compute=inline", *several)
@@ -93,10 +93,10 @@ def test_a_killed_run_of_two_experts_asks_each_as_often_as_the_budget_says(hands
     running.wait()
     assert job.run() == 0, job.said()
     with LabelStudioClient(label_studio.url, label_studio.token()) as client:
-        (project,) = client.get("/api/projects", title="emclean hands")["results"]
+        (project,) = client.get("/api/projects", title="emclean two")["results"]
         fields = ("id", "data", "annotations", "completed_by")
         tasks = list(client.tasks(int(project["id"]), [], fields))
-    last = job.summary("hands")["rounds"][-1]
+    last = job.summary("two")["rounds"][-1]
     assert len(tasks) == last["answers"] == 50
     assert [len(task["annotations"]) for task in tasks] == [1] * 50
     who = {}
