@@ -23,6 +23,8 @@ from emclean.science.classes.votes import shares
 from emclean.stores.fakes import InMemoryLabelService
 from emclean.stores.labels import image_of
 
+pytestmark = pytest.mark.slow  # whole runs of the loop
+
 PLAIN = ("data.test.images=null", "data.test.labels=null", "baselines=false")
 SEVERAL = (
     "strategy=activelab", "expert.count=3", "expert.misses=[0.1, 0.3, 0.3]", "budget.labels=44",
@@ -55,7 +57,6 @@ def given_to(job):
     return who
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "rounds", "words"),
     [
@@ -137,7 +138,6 @@ def test_the_report_names_each_experts_accuracy(several):
         assert f"accuracy of model and labels against {cost}" in page
 
 
-@pytest.mark.slow
 def test_without_second_looks_or_with_another_strategy_nobody_is_asked_again(tmp_path, several):
     for name, key in (("a", "budget.second_looks=false"), ("b", "strategy=uncertainty")):
         job, summary = ran(tmp_path / name, *SEVERAL, key, sure=1.0)
@@ -164,7 +164,6 @@ def test_the_loop_ranks_by_all_votes_of_a_picture_and_by_corrections_as_they_sta
     assert now[flipped.flips] == pytest.approx(found.min())
 
 
-@pytest.mark.slow
 def test_several_annotations_of_one_task_are_several_experts_words(tmp_path):
     """Two users answer the same task: nothing is asked for that, and neither word is lost."""
     job, _ = ran(tmp_path, "expert.count=2", "budget.rounds=0", "budget.seed_images=6")
@@ -186,7 +185,6 @@ def test_several_annotations_of_one_task_are_several_experts_words(tmp_path):
     assert spending.answers_until(job, 0) == 7
 
 
-@pytest.mark.slow
 def test_an_answer_that_comes_when_the_work_is_over_is_weighed_too(tmp_path):
     job, _ = ran(tmp_path, "expert.count=2", "budget.rounds=0", "budget.seed_images=6")
     state = controller.states.load(controller.state_file(job), "r")
@@ -205,7 +203,6 @@ def test_an_answer_that_comes_when_the_work_is_over_is_weighed_too(tmp_path):
     assert any(best[i] == before[i] for i in late)  # the newest answer does not simply stand
 
 
-@pytest.mark.slow
 def test_an_expert_who_answers_again_has_one_word(tmp_path):
     job, _ = ran(tmp_path, "budget.rounds=0", "budget.seed_images=4")
     one = tasks(job)[0]
@@ -219,7 +216,6 @@ def test_an_expert_who_answers_again_has_one_word(tmp_path):
     assert heard.said[k, 0] == job.data.categories.index("right")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("phases", [tuple(Phase), (Phase.WAIT,)], ids=["every step", "answers waiting"])
 def test_a_run_of_several_experts_that_died_ends_with_the_same_labels(tmp_path, several, phases):
     straight, _ = several

@@ -134,6 +134,7 @@ def test_the_learning_rate_falls_by_half_a_cosine() -> None:
     assert pace(0.9, "constant") == 1.0
 
 
+@pytest.mark.slow
 def test_a_late_schedule_falls_to_nothing_and_forgets_faster(job: ClassTask) -> None:
     assert [pace(done, "late_linear") for done in (0.0, 0.375, 0.6875, 1.0)] == pytest.approx([1, 1, 0.5, 0])
     betas = []

@@ -19,6 +19,8 @@ from emclean.loop.cleaning import standing_labels
 from emclean.loop.export import export_run
 from emclean.report.text import rounds_table
 
+pytestmark = pytest.mark.slow  # whole runs of the loop
+
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
@@ -132,7 +134,6 @@ def test_the_same_run_again_takes_nothing_new(ended):
     assert len(job.parts.compute.fits) == fits
 
 
-@pytest.mark.slow
 def test_a_run_that_died_goes_on_with_the_same_questions_and_labels(tmp_path, ended):
     write(tmp_path)
     given = [s for s in ("data.test.images=", "data.test.labels=")]
@@ -171,7 +172,6 @@ def dying(step):
     return once
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "uncertainty", "activelab"])
 def test_every_strategy_comes_to_an_end(tmp_path, strategy):
     write(tmp_path)
@@ -184,7 +184,6 @@ def test_every_strategy_comes_to_an_end(tmp_path, strategy):
     assert rounds[-1]["labels"]["accuracy"] > 0.75
 
 
-@pytest.mark.slow
 def test_several_labellers_are_combined_with_the_model(tmp_path):
     write(tmp_path, votes=2)
     settings = config(
@@ -202,7 +201,6 @@ def test_several_labellers_are_combined_with_the_model(tmp_path):
     assert "votes" in state.facts["digests"]
 
 
-@pytest.mark.slow
 def test_a_blind_question_does_not_name_the_label(tmp_path):
     write(tmp_path)
     settings = config(tmp_path, "data.test.images=null", "data.test.labels=null", "baselines=false")
@@ -230,7 +228,6 @@ def test_pictures_without_a_known_class_are_set_aside_and_a_tiny_pool_is_refused
         made(tmp_path, settings)
 
 
-@pytest.mark.slow
 def test_an_expert_who_slips_is_believed(tmp_path):
     write(tmp_path)
     settings = config(

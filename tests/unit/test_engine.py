@@ -64,6 +64,7 @@ def kill_at(step):
     return watch
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(job, tmp_path):
     whole = fit(job)
     other = dataclasses.replace(job, out=str(tmp_path / "killed"))

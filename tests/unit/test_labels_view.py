@@ -136,7 +136,7 @@ SAID = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(BOX, max_size=4), SAID, SAID)
 def test_the_view_becomes_exactly_the_answer_and_repeating_changes_nothing(
     crowd: list[tuple], first: list[tuple], second: list[tuple]

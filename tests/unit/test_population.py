@@ -139,6 +139,7 @@ def test_left_and_right_are_treated_alike(sample, hits, rejections, hidden):
         assert a.low == pytest.approx(1 - b.high, abs=2e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.tuples(rows, rows, rows), rows, st.booleans(), st.integers(0, 99))
 def test_no_other_start_leads_higher(table, sample, symmetric, seed):

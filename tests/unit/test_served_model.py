@@ -58,6 +58,7 @@ def served(card):
     return lambda data: asyncio.run(call(data)).json()["detections"]
 
 
+@pytest.mark.slow
 def test_a_colour_picture_gets_the_same_answer_from_both(tmp_path):
     colour = coloured_spots()
     file = tmp_path / "spots.png"
