@@ -76,6 +76,7 @@ def test_the_consensus_is_better_than_every_annotator() -> None:
         assert fused.mean_iou > quality.mean_iou
 
 
+@pytest.mark.slow
 def test_a_bias_that_all_share_is_seen_only_with_some_truth() -> None:
     truths, labels = planted(2)
     tighter = [
@@ -178,6 +179,7 @@ def test_association_keeps_every_box_once_and_apart(seed: int, n: int) -> None:
     assert len({(int(a), int(o)) for a, o in zip(who, owner, strict=True)}) == len(boxes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=6, deadline=None)
 def test_the_names_of_annotators_do_not_matter(seed: int) -> None:

@@ -169,6 +169,7 @@ def test_one_image_is_too_few_to_fit() -> None:
     assert len(one.observations) > 0
 
 
+@pytest.mark.slow
 def test_images_on_which_the_crowd_said_nothing_teach_what_they_can() -> None:
     silent = [
         (Evidence(Labels.empty(), None, None, c.evidence.crowd, SIDE, SIDE), c.truth) for c in scenes(18, 4)

@@ -48,6 +48,7 @@ def test_a_body_painted_left_handed_is_the_mirror_of_the_right_handed_one():
     assert np.median(apart) < 0.03  # the texture is drawn in the picture's frame; the shape is the same
 
 
+@pytest.mark.slow
 def test_nothing_but_the_body_tells_the_hand():
     """A linear reader sees the hand in front poses, and cannot tell hidden ones from their mirror images."""
 

@@ -220,6 +220,7 @@ def test_training_needs_no_validation_part(job: ClassTask) -> None:
     assert [line.accuracy for line in result.history] == [None, None]
 
 
+@pytest.mark.slow
 def test_sgd_and_the_basic_network_train(job: ClassTask) -> None:
     recipe = replace(job.recipe, optimiser="sgd", schedule="constant", lr=0.02, steps=30)
     job = replace(job, recipe=recipe, spec=replace(SPEC, family="basic"), noise_rate=0.2)
@@ -228,6 +229,7 @@ def test_sgd_and_the_basic_network_train(job: ClassTask) -> None:
     assert result.noise_rate == 0.2
 
 
+@pytest.mark.slow
 def test_two_step_begins_with_the_trusted_alone(job: ClassTask, data: Toy) -> None:
     """With every other label wrong, what is kept of the first stage is what the trusted ones taught."""
     job = replace(job, labels=1 - data.truth(job.rows), options={"share": 0.9})
@@ -317,6 +319,7 @@ def test_a_checkpoint_of_another_task_is_not_used(job: ClassTask) -> None:
     assert [progress.step for progress in seen] == [4, 8]
 
 
+@pytest.mark.slow
 def test_dividemix_takes_several_views(job: ClassTask) -> None:
     job = replace(job, recipe=replace(job.recipe, steps=12), options={"views": 2})
     result = fit("dividemix", job, hooks(job))

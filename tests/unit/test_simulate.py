@@ -74,6 +74,7 @@ def test_noise_is_standard_and_smooth():
     assert np.abs(np.diff(noise, axis=0)).mean() < 0.4
 
 
+@pytest.mark.slow
 def test_particles_vary_in_number_and_size():
     made = [simulate.particles(np.random.default_rng([9, i])).labels.boxes for i in range(32)]
     counts = np.array([len(boxes) for boxes in made])
