@@ -1,13 +1,13 @@
 """The HTTP interface over one model holder; it knows nothing of Ray, so that any ASGI server can run it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, TypeVarTuple
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
@@ -31,6 +31,9 @@ from serving.uploads import ERRORS, UPLOAD, Refusal, picture_bytes
 
 PAGE = Path(__file__).with_name("page")
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost"]
+
+T = TypeVar("T")
+Given = TypeVarTuple("Given")
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,13 @@ class Service:
             raise Refusal(503, "no_model", "No model is loaded.", "See /healthz; deploy a model version.")
         return model if task is None else of_kind(model, task)
 
+    async def _apart(self, work: Callable[[*Given], T], *given: *Given) -> T:
+        """One picture at a time, away from the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *given)
+
     async def detect(self, data: bytes, min_score: float | None, preview: bool) -> schemas.Detections:
         """Read a picture and search it, away from the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._detect, data, min_score, preview)
+        return await self._apart(self._detect, data, min_score, preview)
 
     def _detect(self, data: bytes, min_score: float | None, preview: bool) -> schemas.Detections:
         since, model = perf_counter(), self.model("boxes")
@@ -120,8 +126,7 @@ class Service:
 
     async def classify(self, data: bytes, preview: bool) -> schemas.Classification:
         """Read a picture and name its class, away from the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._classify, data, preview)
+        return await self._apart(self._classify, data, preview)
 
     def _classify(self, data: bytes, preview: bool) -> schemas.Classification:
         since, model = perf_counter(), self.model("classes")
@@ -143,8 +148,7 @@ class Service:
 
     async def analyse(self, data: bytes, nm: float | None, overlay: bool) -> schemas.Analysis:
         """Find and judge the particles of a micrograph, away from the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._analyse, data, nm, overlay)
+        return await self._apart(self._analyse, data, nm, overlay)
 
     def _analyse(self, data: bytes, nm: float | None, overlay: bool) -> schemas.Analysis:
         since, model = perf_counter(), self.model("analysis")

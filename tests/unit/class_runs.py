@@ -4,10 +4,14 @@ import io
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from emclean.config import load_classes
+from emclean.loop import asking, controller
 from emclean.loop.classes import opening
+from emclean.loop.classes.labels import classes_of
+from emclean.loop.cleaning import standing_labels
 from emclean.loop.console import Console
 from emclean.loop.job import Job, Parts
 from emclean.models.classifiers.spec import ClassEvaluation, ClassResult
@@ -86,3 +90,40 @@ def made(folder, settings, compute=None, console=None):
         {"MLflow": "memory"}, lambda: NOW,
     )  # fmt: skip
     return Job(settings, "r", workspace, parts, data, kind)
+
+
+def dying(step):
+    """A step that dies the first time after its work, before its state is saved."""
+    died = []
+
+    def once(job, state):
+        after = step(job, state)
+        if state.round not in died:
+            died.append(state.round)
+            raise KeyboardInterrupt
+        return after
+
+    return once
+
+
+def dying_in(job, phases, born_again):
+    """The job at its end, having died once in each phase of each round; ``born_again`` renews it."""
+    steps = dict(controller.STEPS)
+    with pytest.MonkeyPatch.context() as patch:
+        for phase in set(phases) & set(steps):
+            patch.setitem(controller.STEPS, phase, dying(steps[phase]))
+        for _ in range(80):
+            try:
+                controller.run(job)
+                return job
+            except KeyboardInterrupt:
+                job = born_again(job)
+    pytest.fail("it never came to an end")
+
+
+def assert_alike(straight, broken, rounds):
+    """Both runs asked the same in every round and end with the same labels."""
+    for r in range(rounds):
+        first, second = (asking.plan_file(job, r).read_text() for job in (straight, broken))
+        assert first == second
+    assert classes_of(standing_labels(straight)) == classes_of(standing_labels(broken))

@@ -5,11 +5,11 @@ import json
 import shutil
 from dataclasses import replace
 
+import analysis_toys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tifffile
-import torch
 from PIL import Image
 
 from emclean.config import load_analysis
@@ -21,12 +21,6 @@ from emclean.loop.analysis import segmenters as network_of
 from emclean.loop.analysis.looking import shown
 from emclean.loop.analysis.pieces import Measured, Micrograph, Piece, pieces_of
 from emclean.loop.console import Console
-from emclean.models.classifiers import engine
-from emclean.models.classifiers.nets import build
-from emclean.models.classifiers.spec import ClassifierSpec
-from emclean.models.segmenters import engine as segmenters
-from emclean.models.segmenters.spec import SegmenterSpec
-from emclean.models.segmenters.unet import UNet
 from emclean.stores.fakes import FolderRegistry, InMemoryTracker
 
 pytestmark = pytest.mark.slow  # each test trains or searches pictures
@@ -38,13 +32,8 @@ PICTURE = Micrograph("s/a.tif", "/s/a.tif", "0123", "s")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Two untrained classifiers: one of hands, one of usable poses."""
-    files = []
-    for name, mirror in (("hand", True), ("usable", False)):
-        torch.manual_seed(1)
-        spec = ClassifierSpec("compact", size=16, mirror=mirror, width=4)
-        files.append(tmp_path_factory.mktemp("weights") / f"{name}.safetensors")
-        engine.save(files[-1], spec, [build(spec).state_dict()])
-    return files
+    folder = tmp_path_factory.mktemp("weights")
+    return [analysis_toys.classifier(folder, *which) for which in (("hand", True), ("usable", False))]
 
 
 @pytest.fixture(scope="module")
@@ -302,10 +291,7 @@ def test_a_png_is_decoded_once_and_gives_what_a_tiff_gives(analyse, micrographs,
 
 @pytest.mark.usefixtures("_no_page")
 def test_a_network_may_find_the_particles_and_may_find_none(analyse, tmp_path):
-    network = UNet(SegmenterSpec(width=8, levels=1))
-    nothing = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
-    file = tmp_path / "unet.safetensors"
-    segmenters.save(file, network.spec, nothing)
+    file = analysis_toys.unet(tmp_path)
     found = analyse("segmentation.method=unet", f"segmentation.weights={file}")
     assert found["windows"] == {"all": 4, "done_now": 4}
     assert found["counts"]["particles"] == found["counts"]["border"] == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from class_runs import SeeingCompute, config, made, write
+from class_runs import SeeingCompute, assert_alike, config, dying_in, made, write
 
 from emclean.loop import asking, controller, finishing
 from emclean.loop.classes import agreeing, selecting, spending
@@ -221,23 +221,12 @@ def test_a_run_of_several_experts_that_died_ends_with_the_same_labels(tmp_path, 
     straight, _ = several
     write(tmp_path)
     broken = made(tmp_path, config(tmp_path, *PLAIN, *SEVERAL), SeeingCompute(1.0))
-    steps = dict(controller.STEPS)
-    with pytest.MonkeyPatch.context() as patch:
-        for phase in set(phases) & set(steps):
-            patch.setitem(controller.STEPS, phase, dying(steps[phase]))
-        for _ in range(80):
-            try:
-                controller.run(broken)
-                break
-            except KeyboardInterrupt:  # a new process has an empty memory, and so has its label service
-                parts = replace(broken.parts, service=InMemoryLabelService())
-                broken = replace(broken, memory={}, parts=parts)
-        else:
-            pytest.fail("it never came to an end")
-    for r in range(3):
-        first, second = (asking.plan_file(job, r).read_text() for job in (straight, broken))
-        assert first == second
-    assert classes_of(standing_labels(straight)) == classes_of(standing_labels(broken))
+
+    def born_again(job):  # a new process has an empty memory, and so has its label service
+        return replace(job, memory={}, parts=replace(job.parts, service=InMemoryLabelService()))
+
+    broken = dying_in(broken, phases, born_again)
+    assert_alike(straight, broken, 3)
     assert len(asking.annotations_so_far(broken)) == len(asking.annotations_so_far(straight)) == 44
     assert said_by(broken) == said_by(straight)
 
@@ -245,17 +234,3 @@ def test_a_run_of_several_experts_that_died_ends_with_the_same_labels(tmp_path, 
 def said_by(job):
     """Who said what to each task."""
     return {a.key: (a.annotator, a.boxes[0].category) for a in asking.annotations_so_far(job)}
-
-
-def dying(step):
-    """A step that dies the first time after its work, before its state is saved."""
-    died = []
-
-    def once(job, state):
-        after = step(job, state)
-        if state.round not in died:
-            died.append(state.round)
-            raise KeyboardInterrupt
-        return after
-
-    return once

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from class_runs import ERROR, N, SeeingCompute, config, made, write
+from class_runs import ERROR, N, SeeingCompute, assert_alike, config, dying_in, made, write
 from PIL import Image
 
 from emclean.errors import DataError
@@ -140,36 +140,8 @@ def test_a_run_that_died_goes_on_with_the_same_questions_and_labels(tmp_path, en
     settings = config(tmp_path, *(f"{s}null" for s in given), "baselines=false")
     straight, broken = (made(tmp_path / name, settings) for name in ("a", "b"))
     controller.run(straight)
-    steps = controller.STEPS
-    with pytest.MonkeyPatch.context() as patch:
-        for phase in list(steps):
-            patch.setitem(controller.STEPS, phase, dying(steps[phase]))
-        for _ in range(60):
-            try:
-                controller.run(broken)
-                break
-            except KeyboardInterrupt:
-                broken = replace(broken, memory={})
-        else:
-            pytest.fail("it never came to an end")
-    for r in range(2):
-        first, second = (asking.plan_file(job, r).read_text() for job in (straight, broken))
-        assert first == second
-    assert classes_of(standing_labels(straight)) == classes_of(standing_labels(broken))
-
-
-def dying(step):
-    """A step that dies the first time after its work, before its state is saved."""
-    died = []
-
-    def once(job, state):
-        after = step(job, state)
-        if state.round not in died:
-            died.append(state.round)
-            raise KeyboardInterrupt
-        return after
-
-    return once
+    broken = dying_in(broken, controller.STEPS, lambda job: replace(job, memory={}))
+    assert_alike(straight, broken, 2)
 
 
 @pytest.mark.parametrize("strategy", ["random", "uncertainty", "activelab"])

@@ -1,18 +1,16 @@
 """The two classifiers of an analysis: trained on one part of the clean labels, tested on another."""
 
 from dataclasses import replace
-from pathlib import Path
 
+import analysis_toys
 import numpy as np
 import pytest
-import torch
 
 from emclean.config import load_analysis
 from emclean.errors import ConfigError, DataError
 from emclean.imaging import simulate
 from emclean.loop.analysis import judges, particles
 from emclean.models.classifiers import engine
-from emclean.models.classifiers.nets import build
 from emclean.models.classifiers.spec import ClassifierSpec, ClassRecipe
 from emclean.science.population import Confusion
 
@@ -20,13 +18,8 @@ from emclean.science.population import Confusion
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Two untrained classifiers: one of hands, one of usable poses."""
-    files = []
-    for name, mirror in (("hand", True), ("usable", False)):
-        torch.manual_seed(1)
-        spec = ClassifierSpec("compact", size=16, mirror=mirror, width=4)
-        files.append(str(tmp_path_factory.mktemp("weights") / f"{name}.safetensors"))
-        engine.save(Path(files[-1]), spec, [build(spec).state_dict()])
-    return files
+    folder = tmp_path_factory.mktemp("weights")
+    return [str(analysis_toys.classifier(folder, *which)) for which in (("hand", True), ("usable", False))]
 
 
 def quiet(done, total):
