@@ -6,10 +6,13 @@
 Every cell is a run of ``pipelines/active_clean.py`` with the simulated expert in the same process and
 without Ray. Cells of one set and seed share a workspace, so whatever they have in common (crowd models, seed
 round, floor and ceiling) is trained once; a finished cell is never run again, and a cell that was stopped
-goes on. With ``--minutes`` no cell starts after that time. ``--slots`` cells run side by side, one thread
-each. Printed: means and standard deviations over the seeds after each round, the minutes until 90 to 99 % of
-the ceiling are reached, and the paired differences of ``--base`` to every other method and to the ceiling,
-with a bootstrap interval over test images and seeds. The cache gets ``curves.parquet`` and a picture per set.
+goes on. The figures of finished cells are kept in ``docs/measured/curves.jsonl``, one line each, with the
+commit that they were measured at: another machine does not run them again, and ``--tables`` prints what is
+there and runs nothing. With ``--minutes`` no cell starts after that time. ``--slots`` cells run side by side,
+one thread each. Printed: means and standard deviations over the seeds after each round, the minutes until 90
+to 99 % of the ceiling are reached, and the paired differences of ``--base`` to every other method and to the
+ceiling, with a bootstrap interval over test images and seeds. The cache gets ``curves.parquet`` and a picture
+per set.
 """
 
 import argparse
@@ -26,8 +29,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from benchmarks.cases import Cache
-from benchmarks.curve_tables import Run, differences, frame, picture, reached, table
+from benchmarks.curve_rows import row_of
+from benchmarks.curve_tables import Row, differences, frame, picture, reached, table
+from benchmarks.kept import FOLDER, Kept, key_of
 from benchmarks.sets import SETS, prepared
 
 METHODS: Mapping[str, Mapping[str, str]] = {
@@ -80,11 +84,13 @@ class Cell:
         """One per set and seed."""
         return cache / f"{self.name}-{self.seed}"
 
-    def summary(self, cache: Path) -> dict[str, Any] | None:
-        """The finished run's summary, or None."""
-        file = self.workspace(cache) / "runs" / self.run / "summary.json"
-        found = json.loads(file.read_text()) if file.exists() else None
-        return found if found and found["status"] == "finished" else None
+    def key(self, more: Sequence[str]) -> str:
+        """By what its figures are known again: all settings but the places of files."""
+        asked = {**COMMON, **METHODS[self.method], "set": self.name, "seed": self.seed, "share": self.share}
+        return key_of([asked, sorted(more)])
+
+
+KEPT = Kept(FOLDER / "curves.jsonl")
 
 
 def command(cell: Cell, cache: Path, more: Sequence[str]) -> list[str]:
@@ -106,7 +112,8 @@ def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
     """Run what is not finished, at most one cell per workspace at a time."""
     until = time.monotonic() + 60 * given.minutes
     locks = {cell.workspace(given.cache): Lock() for cell in cells}
-    waiting, guard = [c for c in cells if c.summary(given.cache) is None], Lock()
+    known = KEPT.read()
+    waiting, guard = [c for c in cells if c.key(given.more) not in known], Lock()
     print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished", flush=True)
 
     def next_cell() -> Cell | None:
@@ -124,7 +131,10 @@ def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
                 time.sleep(1)
                 continue
             try:
-                run(cell, given)
+                row = run(cell, given)
+                if row is not None:
+                    with guard:
+                        KEPT.add({cell.key(given.more): row})
             finally:
                 locks[cell.workspace(given.cache)].release()
 
@@ -132,8 +142,8 @@ def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
         list(pool.map(slot, range(given.slots)))
 
 
-def run(cell: Cell, given: argparse.Namespace) -> None:
-    """Run one cell; a failure is told and does not stop the others."""
+def run(cell: Cell, given: argparse.Namespace) -> Row | None:
+    """Run one cell, and read its figures; a failure is told and does not stop the others."""
     since = time.monotonic()
     log = given.cache / "logs" / f"{cell.name}-{cell.seed}-{cell.run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,23 +154,31 @@ def run(cell: Cell, given: argparse.Namespace) -> None:
         ).returncode
     took = (time.monotonic() - since) / 60
     print(f"{cell.name} seed {cell.seed} {cell.run}: exit {code}, {took:.1f} min", flush=True)
+    if code:
+        return None
+    workspace = cell.workspace(given.cache)
+    summary = json.loads((workspace / "runs" / cell.run / "summary.json").read_text())
+    if summary["status"] != "finished":
+        return None
+    truth = prepared(cell.name, given.cache / "sets")["data.test.truth"]
+    named = {"set": cell.name, "seed": cell.seed, "method": cell.method, "share": cell.share}
+    return {**named, "commit": commit(), "more": given.more, **row_of(workspace, summary, Path(truth))}
 
 
-def finished(cells: Sequence[Cell], cache: Path) -> list[Run]:
-    """The runs that have come to their end."""
-    return [
-        Run(c.name, c.seed, c.method, c.share, c.workspace(cache), found, prepared(c.name, cache / "sets"))
-        for c in cells
-        if (found := c.summary(cache)) is not None
-    ]
+def commit() -> str | None:
+    """The commit that this code is at; None outside a clone."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(words, capture_output=True, text=True)
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
-def told(runs: Sequence[Run], base: str, cache: Path) -> None:
+def told(runs: Sequence[Row], base: str, cache: Path) -> None:
     """Print the tables; keep them and the pictures in the cache."""
+    cache.mkdir(parents=True, exist_ok=True)
     found = frame(runs)
     found.to_parquet(cache / "curves.parquet")
-    lines = [*table(found), *reached(found), *differences(runs, base, Cache(cache / "tests"))]
-    print("\n".join(lines))
+    print("\n".join([*table(found), *reached(found), *differences(runs, base)]))
+    print(f"\nmeasured at {', '.join(sorted({str(run['commit']) for run in runs}))}")
     for name, mine in found.groupby("set", sort=False):
         (cache / f"curve-{name}.png").write_bytes(picture(mine))
 
@@ -178,6 +196,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("workspace/curves"))
     parser.add_argument("--minutes", type=float, default=1e6, help="start no cell after this time")
     parser.add_argument("--slots", type=int, default=2, help="cells side by side (%(default)s)")
+    parser.add_argument("--tables", action="store_true", help="print what is there, run nothing")
     parser.add_argument("more", nargs="*", metavar="key=value", help="settings that win in every cell")
     given = parser.parse_args()
     given.cache = given.cache.absolute()
@@ -187,10 +206,12 @@ def main() -> None:
             *(text.split(",") for text in (given.shares, given.methods, given.seeds, given.sets))
         )
     ]
-    for name in given.sets.split(","):
-        prepared(name, given.cache / "sets")
-    work(cells, given)
-    runs = finished(cells, given.cache)
+    if not given.tables:
+        for name in given.sets.split(","):
+            prepared(name, given.cache / "sets")
+        work(cells, given)
+    known = KEPT.read()
+    runs = [known[key] for cell in cells if (key := cell.key(given.more)) in known]
     if runs:
         told(runs, given.base, given.cache)
 

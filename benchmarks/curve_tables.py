@@ -1,10 +1,6 @@
 """What finished runs of ``benchmarks.budget_curves`` say: tables, paired differences, pictures."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +8,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.cases import Cache, boxes, digest_of, from_rows, to_rows
-from emclean.models.engine import load
-from emclean.models.predict import predict
 from emclean.report.theme import MARKERS, THEMES, png
 from emclean.science import evaluation
-from emclean.stores.tables import Tables
 from emclean.types import Floats
 
 REACHED = (90, 95, 98, 99)
@@ -26,53 +18,21 @@ COSTS = {"images": "images answered", "touched": "boxes touched", "minutes": "ex
 SCORES = {"ap50": "AP50 on held-out images", "f1": "F1 of the labels"}
 RESAMPLES = 1000
 
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: what it was, its workspace, its summary, and the settings of its data set."""
-
-    name: str
-    seed: int
-    method: str
-    share: float
-    workspace: Path
-    summary: Mapping[str, Any]
-    data: Mapping[str, str]
-
-    @property
-    def folder(self) -> Path:
-        """The run's own folder."""
-        return self.workspace / "runs" / str(self.summary["run"])
+Row = Mapping[str, Any]
+"""A finished run as ``benchmarks.curve_rows`` keeps it."""
 
 
-def frame(runs: Sequence[Run]) -> pd.DataFrame:
+def frame(runs: Sequence[Row]) -> pd.DataFrame:
     """One row for each run and round."""
-    return pd.DataFrame([row for run in runs for row in _rows(run)])
+    return pd.DataFrame([row for run in runs for row in _rounds(run)])
 
 
-def _rows(run: Run) -> Iterator[dict[str, Any]]:
-    summary = run.summary
-    for number, row in enumerate(summary["rounds"]):
-        last = number == len(summary["rounds"]) - 1
-        yield {
-            "set": run.name,
-            "seed": run.seed,
-            "method": run.method,
-            "share": run.share,
-            "round": row["round"],
-            "last": last,
-            "minutes": row["cost"]["minutes"],
-            "cost_share": row["cost"]["share_of_full"],
-            "images": row["cost"]["images"],
-            "touched": sum(row["cost"]["boxes"].values()),
-            "f1": row["labels"]["f1"],
-            "ap50": row["ap50"],
-            "floor": summary["floor"]["ap50"],
-            "ceiling": summary["ceiling"]["ap50"],
-            "percent": 100 * row["ap50"] / summary["ceiling"]["ap50"],
-            "percent_low": summary["final"]["percent_of_ceiling_low"] if last else None,
-            "crowd_f1": summary["crowd_labels"]["f1"],
-        }
+def _rounds(run: Row) -> Iterator[dict[str, Any]]:
+    same = {name: run[name] for name in ("set", "seed", "method", "share", "floor", "ceiling", "crowd_f1")}
+    for row in run["rounds"]:
+        last = row is run["rounds"][-1]
+        low = run["percent_low"] if last else None
+        yield {**same, **row, "last": last, "percent": 100 * row["ap50"] / run["ceiling"], "percent_low": low}
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
@@ -142,7 +102,7 @@ def _in_words(found: Sequence[tuple[float, bool]]) -> str:
     return text if len(known) == len(found) else f"{text} ({len(known)} of {len(found)} seeds)"
 
 
-def differences(runs: Sequence[Run], base: str, cache: Cache) -> Iterator[str]:
+def differences(runs: Sequence[Row], base: str) -> Iterator[str]:
     """AP50 of ``base`` less that of every other method and the ceiling at the end of the same budget, paired.
 
     The interval is a bootstrap over test images and seeds: seeds are drawn with replacement, and the images
@@ -150,22 +110,22 @@ def differences(runs: Sequence[Run], base: str, cache: Cache) -> Iterator[str]:
     """
     yield "\n| set | budget | less | seeds | AP50 | 95 % |"
     yield "|---" * 6 + "|"
-    for name, share in dict.fromkeys((run.name, run.share) for run in runs):
-        mine = {(r.method, r.seed): r for r in runs if (r.name, r.share) == (name, share)}
+    for name, share in dict.fromkeys((run["set"], run["share"]) for run in runs):
+        mine = {(r["method"], r["seed"]): r for r in runs if (r["set"], r["share"]) == (name, share)}
         methods = list(dict.fromkeys(method for method, _ in mine if method != base))
         for other in [*methods, "ceiling"]:
             rival = base if other == "ceiling" else other
             pairs = [(mine[base, s], mine[rival, s]) for m, s in mine if m == base and (rival, s) in mine]
             if pairs:
                 role = "ceiling" if other == "ceiling" else "final"
-                value, low, high = _difference(pairs, role, cache)
+                value, low, high = _difference(pairs, role)
                 ends = f"{low:+.3f} to {high:+.3f}"
                 yield f"| {name} | {share:.0%} | {other} | {len(pairs)} | {value:+.3f} | {ends} |"
 
 
-def _difference(pairs: Sequence[tuple[Run, Run]], role: str, cache: Cache) -> tuple[float, float, float]:
+def _difference(pairs: Sequence[tuple[Row, Row]], role: str) -> tuple[float, float, float]:
     """The mean difference and its 95 % interval; ``role`` is the rival's model."""
-    both = [(_scored(ours, "final", cache), _scored(rival, role, cache)) for ours, rival in pairs]
+    both = [(unpacked(ours["found"]["final"]), unpacked(rival["found"][role])) for ours, rival in pairs]
     rng, n = np.random.default_rng(0), both[0][0].n_images
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
     draws = np.stack(
@@ -177,26 +137,31 @@ def _difference(pairs: Sequence[tuple[Run, Run]], role: str, cache: Cache) -> tu
     return float(np.mean([a.ap50 - b.ap50 for a, b in both])), float(low), float(high)
 
 
-def _scored(run: Run, role: str, cache: Cache) -> evaluation.Detection:
-    """How the run's last model, or its ceiling, does on the test set."""
-    models = json.loads((run.folder / "state.json").read_text())["models"]
-    last = run.summary["rounds"][-1]["round"]
-    weights = Path(models["ceiling" if role == "ceiling" else f"final-{last}"]["weights"])
-    tables = Tables(str(run.workspace / "tables"))
-    images = tables.read("images", where={"run": run.summary["run"], "part": "test"}).to_pylist()
-    names = {row["image_id"]: row["name"] for row in images}
-    categories = tables.read("runs", where={"run": run.summary["run"]}).to_pylist()[0]["categories"]
-    truths = boxes(Path(run.data["data.test.truth"]), categories)
-    ids = sorted(names)
-    pixels = [run.workspace / "pixels" / f"{i}.npy" for i in ids]
-    found = cache.get(["test", digest_of(weights), ids], partial(_found, weights, pixels))
-    answers = [from_rows(rows) for rows in found]
-    return evaluation.detection([truths[names[i]] for i in ids], answers, len(categories))
+def packed(found: evaluation.Detection) -> dict[str, Any]:
+    """What the bootstrap needs, small as text: of each category the images and hits, best score first."""
+    categories = [
+        {
+            "images": m.image.tolist(),
+            "hits": "".join("01"[int(hit)] for hit in m.hit),
+            "objects": m.objects.tolist(),
+        }
+        for m in found.matches
+    ]
+    return {"ap50": found.ap50, "ap": found.ap, "n_images": found.n_images, "categories": categories}
 
 
-def _found(weights: Path, pixels: Sequence[Path]) -> list[Any]:
-    detector = load(str(weights))
-    return [to_rows(found) for found in predict(detector, (np.load(file) for file in pixels))]
+def unpacked(row: Row) -> evaluation.Detection:
+    """The same again, with ranks in place of scores."""
+    matches = tuple(
+        evaluation.Matches(
+            -np.arange(len(c["hits"]), dtype=np.float64),
+            np.array([hit == "1" for hit in c["hits"]], np.bool_),
+            np.array(c["images"], np.int64),
+            np.array(c["objects"], np.int64),
+        )
+        for c in row["categories"]
+    )
+    return evaluation.Detection(row["ap50"], row["ap"], (), matches, row["n_images"])
 
 
 def picture(found: pd.DataFrame) -> bytes:

@@ -11,6 +11,7 @@ simulated ideal set with the source's networks and training, for the source's me
 figures (``--faithful-steps`` of its 287,000 and pictures of ``--faithful-size`` px, for it was made for a
 GPU). What the grid is to show is told for every set and over all (``benchmarks/handedness_aims.py``).
 Finished cells lie in ``--cache`` by their content and are never run again: a run that was stopped goes on.
+Their rows are kept in ``docs/measured/handedness.jsonl``, too, so that no other machine runs them again.
 Seeds are run one after another, telling rates first, and tables are printed after each; ``--tables`` prints
 those of what is there and runs nothing.
 """
@@ -29,6 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks import handedness_aims
+from benchmarks.kept import FOLDER, Kept
 from emclean.config import load_grid
 from emclean.config_classes import FAITHFUL
 from emclean.loop.console import Console
@@ -57,6 +59,9 @@ SOURCE: Mapping[str, Mapping[float, float]] = {
     }.items()
 }
 """Accuracy in percent by rate, from the printed outputs of the source's code (Groschner et al. 2022)."""
+
+
+KEPT = Kept(FOLDER / "handedness.jsonl")
 
 
 @dataclass(frozen=True)
@@ -192,10 +197,15 @@ def grid_of(settings: Sequence[str], slots: int) -> Iterator[Grid]:
 def cells_of(name: str, seeds: Sequence[int], given: argparse.Namespace) -> list[CellRow]:
     """The finished cells of a set; those that are missing are run first, unless only tables are wanted."""
     with grid_of([*overrides(name, given), f"seeds={list(seeds)}"], given.slots) as grid:
+        for digest, row in KEPT.read().items():
+            if digest in grid.cells and grid.files.read(digest) is None:
+                grid.files.keep(row)
         if not given.tables:
             running.run(grid)
-        kept = [grid.files.read(digest) for digest in grid.cells]
-    return [CellRow.of(row) for row in kept if row is not None and row["status"] == FINISHED]
+        found = [grid.files.read(digest) for digest in grid.cells]
+    rows = [row for row in found if row is not None and row["status"] == FINISHED]
+    KEPT.add({row["digest"]: {**row, "set": name} for row in rows})
+    return [CellRow.of(row) for row in rows]
 
 
 def told(name: str, cells: Sequence[CellRow]) -> str:
