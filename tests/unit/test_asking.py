@@ -78,6 +78,33 @@ def test_pushing_again_asks_nothing_twice(job):
     assert sorted(states) == ["planned", "planned", "pushed", "pushed"]
 
 
+def test_tasks_of_another_workspaces_run_of_the_same_name_are_not_ours(job, tmp_path):
+    other = replace(job, parts=replace(job.parts, tables=Tables(str(tmp_path / "other"))))
+    planned(other, ["b"])
+    asking.push(other, 0)
+    job.parts.service.answer("run/b/0", [])
+    planned(job, ["a"])  # its own seed images are others
+    with pytest.raises(LabelServiceError, match=r"1 tasks of a run of this name.*run=NAME"):
+        asking.push(job, 0)
+    assert job.parts.tables.read("tasks").num_rows == 0
+    assert "run/a/0" not in job.parts.service.tasks
+
+
+def test_tasks_that_were_sent_just_before_a_crash_are_ours(job, monkeypatch):
+    planned(job, ["a"])
+    send = job.parts.service.push
+
+    def crash(tasks):
+        send(tasks)
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(job.parts.service, "push", crash)
+    with pytest.raises(ConnectionError):
+        asking.push(job, 0)
+    monkeypatch.undo()
+    assert asking.push(job, 0) == 1
+
+
 def test_an_answer_becomes_the_labels_of_its_image_once(job):
     planned(job, ["a"])
     asking.push(job, 0)

@@ -95,10 +95,29 @@ def drawn_at_random(job: Job, round_: int) -> list[str]:
 def push(job: Job, round_: int) -> int:
     """Send the round's tasks: journal first, then the service, then the task ids. Safe to repeat."""
     tasks = [q.task for q in load_plan(job, round_)]
+    if not _sent_before(job):
+        _refuse_others(job, round_)
     _journal(job, round_, tasks, "planned", {})
     numbers = job.parts.service.push(tasks)
     _journal(job, round_, tasks, "pushed", {key: (number, "") for key, number in numbers.items()})
     return len(tasks)
+
+
+def _sent_before(job: Job) -> bool:
+    """Whether the run may have sent tasks already: its journal names what was sent before it is sent."""
+    return bool(job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows)
+
+
+def _refuse_others(job: Job, round_: int) -> None:
+    """A run that has sent nothing must find none of its questions there: another's answers are not its own."""
+    keys = [f"{job.run}/{image_id}/{round_}" for image_id in job.data.ids()]
+    brought = job.parts.service.pull(keys)
+    if there := len({*brought.open, *(answer.key for answer in brought.answers)}):
+        raise LabelServiceError(
+            f"the label service holds {there} tasks of a run of this name that this workspace knows nothing of",
+            f"run {job.run}",
+            "Start this one under another name with run=NAME, or delete the project of that run first.",
+        )
 
 
 def open_project(job: Job, state: RunState) -> RunState:
@@ -115,9 +134,7 @@ def open_project(job: Job, state: RunState) -> RunState:
 
 def _may_hold_tasks(job: Job) -> bool:
     """Whether a project outside this process may hold tasks of the run: the journal names what was sent."""
-    if job.settings.label_service == "in_process":
-        return False
-    return bool(job.parts.tables.read("tasks", columns=["key"], where={"run": job.run}).num_rows)
+    return job.settings.label_service != "in_process" and _sent_before(job)
 
 
 INSTRUCTIONS = (
