@@ -109,12 +109,12 @@ def _sent_before(job: Job) -> bool:
 
 
 def _refuse_others(job: Job, round_: int) -> None:
-    """A run that has sent nothing must find none of its questions there: another's answers are not its own."""
+    """A run that has sent nothing must find none of its questions there: others' answers are not its own."""
     keys = [f"{job.run}/{image_id}/{round_}" for image_id in job.data.ids()]
     brought = job.parts.service.pull(keys)
     if there := len({*brought.open, *(answer.key for answer in brought.answers)}):
         raise LabelServiceError(
-            f"the label service holds {there} tasks of a run of this name that this workspace knows nothing of",
+            f"the label service holds {there} tasks of a run of this name that this workspace never sent",
             f"run {job.run}",
             "Start this one under another name with run=NAME, or delete the project of that run first.",
         )
