@@ -92,9 +92,7 @@ def question(job):
 class Flaky(InMemoryLabelService):
     """One that gives no answer to some of its pulls."""
 
-    def __init__(self, lost):
-        super().__init__()
-        self.lost = lost
+    lost = 0
 
     def pull(self, keys):
         self.lost -= 1
@@ -104,14 +102,15 @@ class Flaky(InMemoryLabelService):
 
 
 def waiting(job, lost, **settings):
-    """A job whose people have answered, on a service that loses some pulls."""
-    service = Flaky(lost)
+    """A job whose people have answered, on a service that then loses some pulls."""
+    service = Flaky()
     job = replace(job, parts=replace(job.parts, service=service))
     job = with_settings(job, expert=people(job), services=quick(job), **settings)
     state = asking.open_project(job, RunState("run"))
     asking.save_plan(job, 0, [question(job)])
     asking.push(job, 0)
     service.answer("run/a/0", [AnsweredBox((10.0, 10.0, 30.0, 30.0), "deposit")])
+    service.lost = lost
     return job, state
 
 
