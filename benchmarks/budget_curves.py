@@ -7,8 +7,8 @@ Every cell is a run of ``pipelines/active_clean.py`` with the simulated expert i
 without Ray. Cells of one set and seed share a workspace, so whatever they have in common (crowd models, seed
 round, floor and ceiling) is trained once; a finished cell is never run again, and a cell that was stopped
 goes on. The figures of finished cells are kept in ``docs/measured/curves.jsonl``, one line each, with the
-commit that they were measured at: another machine does not run them again, and ``--tables`` prints what is
-there and runs nothing. With ``--minutes`` no cell starts after that time. ``--slots`` cells run side by side,
+version of the code that measured them: another machine does not run them again, and ``--tables`` prints what
+is there and runs nothing. With ``--minutes`` no cell starts after that time. ``--slots`` cells run abreast,
 one thread each. Printed: means and standard deviations over the seeds after each round, the minutes until 90
 to 99 % of the ceiling are reached, and the paired differences of ``--base`` to every other method and to the
 ceiling, with a bootstrap interval over test images and seeds. The cache gets ``curves.parquet`` and a picture
@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.curve_rows import row_of
 from benchmarks.curve_tables import Row, differences, frame, picture, reached, table
-from benchmarks.kept import FOLDER, Kept, key_of
+from benchmarks.kept import FOLDER, Kept, digest_of_facts
 from benchmarks.sets import SETS, prepared
 
 METHODS: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +50,8 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "paper": {"strategy": "paper", "correction": "graded"},
 }
 """What each method sets; everything else is the same for all."""
+
+KEPT = Kept(FOLDER / "curves.jsonl")
 
 COMMON: Mapping[str, Any] = {
     "compute": "inline",
@@ -84,13 +86,10 @@ class Cell:
         """One per set and seed."""
         return cache / f"{self.name}-{self.seed}"
 
-    def key(self, more: Sequence[str]) -> str:
+    def digest(self, more: Sequence[str]) -> str:
         """By what its figures are known again: all settings but the places of files."""
         asked = {**COMMON, **METHODS[self.method], "set": self.name, "seed": self.seed, "share": self.share}
-        return key_of([asked, sorted(more)])
-
-
-KEPT = Kept(FOLDER / "curves.jsonl")
+        return digest_of_facts([asked, sorted(more)])
 
 
 def command(cell: Cell, cache: Path, more: Sequence[str]) -> list[str]:
@@ -113,7 +112,7 @@ def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
     until = time.monotonic() + 60 * given.minutes
     locks = {cell.workspace(given.cache): Lock() for cell in cells}
     known = KEPT.read()
-    waiting, guard = [c for c in cells if c.key(given.more) not in known], Lock()
+    waiting, guard = [c for c in cells if c.digest(given.more) not in known], Lock()
     print(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished", flush=True)
 
     def next_cell() -> Cell | None:
@@ -134,7 +133,7 @@ def work(cells: Sequence[Cell], given: argparse.Namespace) -> None:
                 row = run(cell, given)
                 if row is not None:
                     with guard:
-                        KEPT.add({cell.key(given.more): row})
+                        KEPT.add([row])
             finally:
                 locks[cell.workspace(given.cache)].release()
 
@@ -162,14 +161,8 @@ def run(cell: Cell, given: argparse.Namespace) -> Row | None:
         return None
     truth = prepared(cell.name, given.cache / "sets")["data.test.truth"]
     named = {"set": cell.name, "seed": cell.seed, "method": cell.method, "share": cell.share}
-    return {**named, "commit": commit(), "more": given.more, **row_of(workspace, summary, Path(truth))}
-
-
-def commit() -> str | None:
-    """The commit that this code is at; None outside a clone."""
-    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(words, capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else None
+    asked = {"digest": cell.digest(given.more), "more": given.more}
+    return {**named, **asked, **row_of(workspace, summary, Path(truth))}
 
 
 def told(runs: Sequence[Row], base: str, cache: Path) -> None:
@@ -178,7 +171,7 @@ def told(runs: Sequence[Row], base: str, cache: Path) -> None:
     found = frame(runs)
     found.to_parquet(cache / "curves.parquet")
     print("\n".join([*table(found), *reached(found), *differences(runs, base)]))
-    print(f"\nmeasured at {', '.join(sorted({str(run['commit']) for run in runs}))}")
+    print(f"\nmeasured at {', '.join(sorted({run['code_version'] for run in runs}))}")
     for name, mine in found.groupby("set", sort=False):
         (cache / f"curve-{name}.png").write_bytes(picture(mine))
 
@@ -211,7 +204,7 @@ def main() -> None:
             prepared(name, given.cache / "sets")
         work(cells, given)
     known = KEPT.read()
-    runs = [known[key] for cell in cells if (key := cell.key(given.more)) in known]
+    runs = [known[digest] for cell in cells if (digest := cell.digest(given.more)) in known]
     if runs:
         told(runs, given.base, given.cache)
 

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 import emclean.science
+from benchmarks.kept import digest_of_facts
 from emclean.boxes import from_xywh
 from emclean.models.engine import DetectorSpec, FitJob, LocalHooks, Schedule, fit, load
 from emclean.models.predict import predict
@@ -94,8 +95,7 @@ class Cache:
 
     def get(self, key: object, make: Callable[[], Any]) -> Any:
         """What is stored under ``key``, or what ``make`` makes of it now."""
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:24]
-        path = self.folder / f"{digest}.json"
+        path = self.folder / f"{digest_of_facts(key)}.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}")

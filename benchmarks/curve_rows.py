@@ -19,6 +19,7 @@ def row_of(workspace: Path, summary: Mapping[str, Any], truth: Path) -> dict[str
     """What the tables need of the run of this summary; ``truth`` is the test set's file."""
     return {
         "rounds": [_round(row) for row in summary["rounds"]],
+        "code_version": summary["code_version"],
         "floor": summary["floor"]["ap50"],
         "ceiling": summary["ceiling"]["ap50"],
         "crowd_f1": summary["crowd_labels"]["f1"],

@@ -199,12 +199,13 @@ def cells_of(name: str, seeds: Sequence[int], given: argparse.Namespace) -> list
     with grid_of([*overrides(name, given), f"seeds={list(seeds)}"], given.slots) as grid:
         for digest, row in KEPT.read().items():
             if digest in grid.cells and grid.files.read(digest) is None:
-                grid.files.keep(row)
+                grid.files.keep({field: value for field, value in row.items() if field != "set"})
         if not given.tables:
             running.run(grid)
         found = [grid.files.read(digest) for digest in grid.cells]
     rows = [row for row in found if row is not None and row["status"] == FINISHED]
-    KEPT.add({row["digest"]: {**row, "set": name} for row in rows})
+    if not given.tables:
+        KEPT.add({**row, "set": name} for row in rows)
     return [CellRow.of(row) for row in rows]
 
 

@@ -1,28 +1,29 @@
 """The figures of finished cells as text in the repository: tables are printed again without running anything.
 
-One file per benchmark in ``docs/measured``, one line of JSON for each cell, ordered by key, so that what a
-run adds reads as added lines. A key is a digest of what the cell was asked to do.
+One file per benchmark in ``docs/measured``, one line of JSON for each cell, ordered by digest, so that what a
+run adds reads as added lines. A row's ``digest`` says what the cell was asked to do.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emclean.loop.states import write_atomically
+
 FOLDER = Path(__file__).parents[1] / "docs" / "measured"
 
 
-def key_of(asked: object) -> str:
-    """The digest of what a cell was asked to do."""
+def digest_of_facts(asked: object) -> str:
+    """A digest of plain values: by what a result is known again that follows from them."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The lines of one file, by key."""
+    """The lines of one file, by digest."""
 
     file: Path
 
@@ -31,13 +32,10 @@ class Kept:
         if not self.file.exists():
             return {}
         rows = (json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines())
-        return {row["key"]: row for row in rows}
+        return {row["digest"]: row for row in rows}
 
-    def add(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep these as well, in one step; a key that is there already is replaced."""
-        known = {**self.read(), **{key: {**row, "key": key} for key, row in rows.items()}}
-        lines = [json.dumps(known[key], sort_keys=True, separators=(",", ":")) for key in sorted(known)]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_suffix(f".{os.getpid()}")
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        draft.replace(self.file)
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep these as well, in one step; a row whose digest is there already replaces it."""
+        known = {**self.read(), **{row["digest"]: row for row in rows}}
+        lines = [json.dumps(known[digest], sort_keys=True, separators=(",", ":")) for digest in sorted(known)]
+        write_atomically(self.file, "".join(f"{line}\n" for line in lines))

@@ -40,7 +40,7 @@ def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggesti
     """
     at_random, blind = bool(kind["at_random"]), bool(kind["blind"])
     task = TaskSpec(
-        key=f"{job.run}/{image_id}/{round_}",
+        key=_task_key(job, image_id, round_),
         image=job.data.record(image_id),
         suggestions=() if blind else tuple(shown),
         kind="review" if kind.get("review") else "image",
@@ -49,6 +49,10 @@ def make_question(job: Job, image_id: str, round_: int, shown: Sequence[Suggesti
         seen_by=tuple(kind.get("seen_by", ())),
     )
     return Question(task, at_random, float(kind.get("minutes", 0.0)))
+
+
+def _task_key(job: Job, image_id: str, round_: int) -> str:
+    return f"{job.run}/{image_id}/{round_}"
 
 
 def save_plan(job: Job, round_: int, questions: Sequence[Question]) -> None:
@@ -110,7 +114,7 @@ def _sent_before(job: Job) -> bool:
 
 def _refuse_others(job: Job, round_: int) -> None:
     """A run that has sent nothing must find none of its questions there: others' answers are not its own."""
-    keys = [f"{job.run}/{image_id}/{round_}" for image_id in job.data.ids()]
+    keys = [_task_key(job, image_id, round_) for image_id in job.data.ids()]
     brought = job.parts.service.pull(keys)
     if there := len({*brought.open, *(answer.key for answer in brought.answers)}):
         raise LabelServiceError(
