@@ -58,13 +58,12 @@ COMMON: Mapping[str, Any] = {
     "serve": "false",
     "label_service": "in_process",
     "baselines": "true",
-    "budget.rounds": 2,
-    "budget.seed_images": 6,
+    "budget.rounds": 3,
     "detector.steps": 240,
-    "detector.final_steps": 1600,
-    "detector.baseline_steps": 2400,
+    "detector.final_steps": 800,
+    "detector.baseline_steps": 1600,
     "detector.eval_every": 160,
-    "detector.patience": 0,
+    "detector.patience": 6,
 }
 
 

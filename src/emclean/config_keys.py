@@ -109,7 +109,8 @@ class Budget(Section):
     """How much of the expert's time may be spent.
 
     ``share_of_full`` is a fraction of the minutes that labelling the whole pool from nothing would cost;
-    ``minutes``, where given, takes its place. ``rounds`` counts the rounds after the seed (round 0).
+    ``minutes``, where given, takes its place. ``rounds`` counts the rounds after the seed (round 0), which is
+    ``seed_images`` drawn at random; None means as many as an equal share of the minutes pays for.
     ``random_share`` of every round's minutes buys images at random, for unbiased estimates, and
     ``blind_share`` of the tasks show no suggestion. With ``reviews`` the strategy ``gain`` may ask about some
     instances of an image instead of the whole.
@@ -118,7 +119,7 @@ class Budget(Section):
     share_of_full: float = Field(0.2, gt=0, le=1)
     minutes: float | None = Field(None, gt=0)
     rounds: int = Field(2, ge=0)
-    seed_images: int = Field(6, ge=2)
+    seed_images: int | None = Field(None, ge=2)
     random_share: float = Field(0.15, ge=0, le=1)
     blind_share: float = Field(0.1, ge=0, le=1)
     reviews: bool = True

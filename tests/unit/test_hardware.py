@@ -43,14 +43,17 @@ def make_job(pixels, tmp_path):
     return make
 
 
-def use_amx(monkeypatch, there):
-    """A processor with or without AMX, which decides about bfloat16; any processor can compute in it."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": there})
+def use_processor(monkeypatch, *able):
+    """A processor that multiplies bfloat16 by these, which decides about its use; any can compute in it."""
+    names = ("amx_bf16", "avx512_bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: name in able for name in names})
 
 
-@pytest.mark.parametrize(("there", "wide"), [(True, True), (True, False), (False, True)])
-def test_bfloat16_is_used_where_the_processor_gains_from_it(monkeypatch, there, wide):
-    use_amx(monkeypatch, there)
+@pytest.mark.parametrize("able", [(), ("amx_bf16",), ("avx512_bf16",)])
+@pytest.mark.parametrize("wide", [True, False])
+def test_bfloat16_is_used_where_the_processor_gains_from_it(monkeypatch, able, wide):
+    use_processor(monkeypatch, *able)
+    there = bool(able)
     with engine._autocast(torch.device("cpu"), wide):
         assert torch.is_autocast_enabled("cpu") is (there and wide)
         product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -60,8 +63,9 @@ def test_bfloat16_is_used_where_the_processor_gains_from_it(monkeypatch, there, 
 def test_training_in_bfloat16_is_near_training_in_float32(make_job, monkeypatch):
     found = {}
     for there in (False, True):
-        use_amx(monkeypatch, there)
-        found[there] = fit(make_job(f"amx-{there}", 4), LocalHooks(make_job(f"amx-{there}", 4).out))
+        use_processor(monkeypatch, *(["avx512_bf16"] if there else []))
+        job = make_job(f"bf16-{there}", 4)
+        found[there] = fit(job, LocalHooks(job.out))
     exact, rounded = (found[there].history[-1].loss for there in (False, True))
     assert rounded != exact  # it was really computed otherwise
     assert rounded == pytest.approx(exact, rel=0.02)

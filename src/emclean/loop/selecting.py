@@ -52,12 +52,16 @@ def picked(
 
 
 def _seed(job: Job, pool: selection.Pool, limit: float) -> list[str]:
-    """The images of round 0, drawn at random: as many as asked for, fewer where the budget is smaller."""
-    wanted = job.settings.budget.seed_images
+    """The images of round 0, drawn at random: as many as asked for, fewer where the budget is smaller.
+
+    By default as many as the round's equal share of the budget pays for; never fewer than 2.
+    """
+    budget = job.settings.budget
+    wanted = budget.seed_images
     order = job.rng("seed images").permutation(len(pool))[:wanted]
-    most = min(budget_minutes(job), limit)
+    most = min(budget_minutes(job) / (1 if wanted else budget.rounds + 1), limit)
     paid = int((np.cumsum(pool.expected_minutes[order]) <= most).sum())
-    if paid < len(order):
+    if wanted and paid < len(order):
         job.parts.console.say(f"the budget pays for {paid} of {wanted} seed images; at least 2 are asked")
     return [pool.image_ids[i] for i in order[: max(paid, 2)]]
 

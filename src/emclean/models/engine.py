@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 _WEIGHTS, _RESULT = "weights.safetensors", "result.json"
+_BF16 = ("amx_bf16", "avx512_bf16")
 _FLAT = 0.05  # the share of the learning rate that is left at the end of the cosine
 
 
@@ -291,14 +292,14 @@ def _optimiser(detector: Detector, schedule: Schedule) -> torch.optim.AdamW:
 
 
 def _autocast(device: torch.device, wide: bool) -> AbstractContextManager[Any]:
-    """bfloat16 where the hardware gains from it: CUDA, and processors with AMX.
+    """bfloat16 where the hardware gains from it: CUDA, and processors that multiply in it (AMX or AVX-512).
 
     Not on processors where the network's smallest maps are not ``wide``: of a convolution with stride on a
     map of one pixel, torch 2.14 takes the gradient in bfloat16 from memory that nobody has written.
     """
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", torch.bfloat16)
-    if device.type == "cpu" and wide and torch.cpu.get_capabilities().get("amx_bf16", False):
+    if device.type == "cpu" and wide and any(torch.cpu.get_capabilities().get(name) for name in _BF16):
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
 
