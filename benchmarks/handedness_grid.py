@@ -3,7 +3,8 @@
     EMCLEAN_DATA=… python -m benchmarks.handedness_grid --cache workspace/handedness --slots 2
 
 Runs the noise grid's own cells over classes, in ``--slots`` processes. ``ideal`` and ``practical`` are
-simulated particles; ``right_hands`` and ``galaxy`` real pictures whose mirror image is of the other class;
+simulated particles, ``practical_mirror`` the same with the mirror-equivariant head for all methods;
+``right_hands`` and ``galaxy`` real pictures whose mirror image is of the other class;
 ``cifar_10``, ``cifar_27`` and ``cifar_consensus`` cats and dogs with the labels of real people (about 10 and
 27 % wrong; the majority of three); ``ideal_trusted`` and ``right_hands_trusted`` half of the labels wrong
 and 20 trusted particles for every method, a quarter of each batch drawn from them; ``faithful`` the
@@ -66,11 +67,15 @@ KEPT = Kept(FOLDER / "handedness.jsonl")
 
 @dataclass(frozen=True)
 class Set:
-    """The grid's settings for one set of pictures; of real ones, paths below ``EMCLEAN_DATA``."""
+    """The grid's settings for one set of pictures; of real ones, paths below ``EMCLEAN_DATA``.
+
+    ``steps`` are as many as plain training needs to converge on labels without errors.
+    """
 
     settings: Mapping[str, Any]
     rates: Sequence[float] = FIVE_RATES
     methods: Sequence[str] = tuple(PRESETS["fair"])
+    steps: int = 200
 
 
 def _cifar(column: str) -> Set:
@@ -84,10 +89,11 @@ def _cifar(column: str) -> Set:
     }
     kept = {f"data.train.{name}": value for name, value in train.items()}
     varied = {"classifier.size": 32, "classifier.flip": "true", "classifier.half_turns": "false"}
-    return Set({**kept, **varied, "data.colour": "true", "noise": "[crowd]"}, ())
+    return Set({**kept, **varied, "data.colour": "true", "noise": "[crowd]"}, (), steps=600)
 
 
 IDEAL = {"data.simulate.particles": 1000, "data.simulate.size": 64}
+PRACTICAL = {**IDEAL, "data.simulate.population": "practical"}
 HANDS = {
     "data.train.images": "right_hands/sheet.jpg",
     "data.train.labels": "right_hands/index.csv",
@@ -100,7 +106,8 @@ TRUSTED = {"trusted_pairs": 20, "trusted_to_all": "true", "classifier.trusted_sh
 
 SETS: Mapping[str, Set] = {
     "ideal": Set(IDEAL, ALL_RATES),
-    "practical": Set({**IDEAL, "data.simulate.population": "practical"}),
+    "practical": Set(PRACTICAL),
+    "practical_mirror": Set({**PRACTICAL, "classifier.mirror_head": "true"}),
     "right_hands": Set(HANDS),
     "galaxy": Set(
         {
@@ -109,7 +116,8 @@ SETS: Mapping[str, Set] = {
             "data.train.classes": "[CW, ACW]",
             "mirror": "true",
             "classifier.rotate": 180,
-        }
+        },
+        steps=1200,
     ),
     "cifar_10": _cifar("rand1"),
     "cifar_27": _cifar("worse"),
@@ -128,7 +136,7 @@ def overrides(name: str, given: argparse.Namespace) -> list[str]:
     values = {key: home / value if key in real else value for key, value in chosen.settings.items()}
     methods = [m for m in chosen.methods if not given.methods or m in given.methods.split(",")]
     faithful = chosen.settings.get("preset") == "faithful"
-    size, steps = (given.faithful_size, given.faithful_steps) if faithful else (given.size, given.steps)
+    size, steps = (given.faithful_size, given.faithful_steps) if faithful else (given.size, chosen.steps)
     wanted = [float(rate) for rate in given.rates.split(",")] if given.rates else list(chosen.rates)
     fixed = {
         "task": "classes",
@@ -244,7 +252,6 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=2, help="cells side by side")
     parser.add_argument("--methods", default="", help="comma-separated; all of a set's without")
     parser.add_argument("--size", type=int, default=48, help="side in pixels that the network sees")
-    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rates", default="", help="comma-separated; all of a set's without")
     parser.add_argument("--faithful-size", type=int, default=64, help="the source's is 128")
     parser.add_argument("--faithful-steps", type=int, default=600, help="the source's are 287000")
