@@ -69,7 +69,7 @@ KEPT = Kept(FOLDER / "handedness.jsonl")
 class Set:
     """The grid's settings for one set of pictures; of real ones, paths below ``EMCLEAN_DATA``.
 
-    ``steps`` are as many as plain training needs to converge on labels without errors.
+    ``steps`` are about as many as plain training needs on labels without errors.
     """
 
     settings: Mapping[str, Any]

@@ -39,7 +39,7 @@ def picked(
     ``limit`` is the most minutes that the round may cost by another budget than that in minutes.
     """
     if state.round == 0:
-        return [Pick(i, at_random=True) for i in _seed(job, pool, limit)], ""
+        return [Pick(i, at_random=True) for i in _seed(job, state, pool, limit)], ""
     spending = _spending(job, state)
     cheapest = float(pool.expected_minutes.min(initial=np.inf))
     decision = policies.stop(
@@ -51,15 +51,14 @@ def picked(
     return _spend(job, state.round, pool, minutes, strategies[job.settings.strategy]), ""
 
 
-def _seed(job: Job, pool: selection.Pool, limit: float) -> list[str]:
+def _seed(job: Job, state: RunState, pool: selection.Pool, limit: float) -> list[str]:
     """The images of round 0, drawn at random: as many as asked for, fewer where the budget is smaller.
 
     By default as many as the round's equal share of the budget pays for; never fewer than 2.
     """
-    budget = job.settings.budget
-    wanted = budget.seed_images
+    wanted, spending = job.settings.budget.seed_images, _spending(job, state)
     order = job.rng("seed images").permutation(len(pool))[:wanted]
-    most = min(budget_minutes(job) / (1 if wanted else budget.rounds + 1), limit)
+    most = min(spending.budget if wanted else spending.next_round(), limit)
     paid = int((np.cumsum(pool.expected_minutes[order]) <= most).sum())
     if wanted and paid < len(order):
         job.parts.console.say(f"the budget pays for {paid} of {wanted} seed images; at least 2 are asked")
