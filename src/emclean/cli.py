@@ -123,6 +123,8 @@ def _add_results(commands: Any) -> None:
     command = _new(commands, "export", export, text)
     command.add_argument("run", metavar="RUN", help="the run's name (see emclean status)")
     command.add_argument("--out", metavar="FILE", type=Path, required=True, help="the file to write")
+    more = "boxes that no expert answered for in their likelier version: better, but unchecked"
+    command.add_argument("--likely", action="store_true", help=more)
     command.add_argument("--tables", metavar="URI", help="the run's tables (default: as it was submitted)")
     text = "Remove a run that no job works on: its folder, and its rows of the tables."
     command = _new(commands, "remove", remove, text)
@@ -327,7 +329,7 @@ def export(given: argparse.Namespace) -> int:
     from emclean.stores.tables import Tables
 
     place = given.tables or tables_of(given.workspace.absolute(), given.run)
-    print(export_run(Tables(place), given.run, given.out))
+    print(export_run(Tables(place), given.run, given.out, given.likely))
     return 0
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from emclean import cli
 from emclean.errors import DataError
-from emclean.loop import submitting
+from emclean.loop import likelier, submitting
 from emclean.loop.export import export_run, write_coco
-from emclean.stores import label_view
+from emclean.stores import columns, label_view
 from emclean.stores import labels as label_events
 from emclean.stores.formats import read_labels
 from emclean.stores.tables import Tables
-from emclean.types import Answer, AnsweredBox, ImageRecord, Labels
+from emclean.types import Answer, AnsweredBox, ImageRecord, Labels, Predictions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOX, OTHER, DRAWN = (10.0, 10.0, 30.5, 30.0), (40.0, 20.0, 70.0, 60.0), (12.0, 50.0, 22.0, 70.25)
@@ -139,3 +139,30 @@ def test_a_place_that_cannot_be_written_is_named(tables, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_coco(tables, "run", RECORDS, CATEGORIES, tmp_path / "file" / "labels.json")
+
+
+def keep_likelier(store, round_, **found):
+    rows = {
+        i: Predictions(np.array([box]), np.array([category]), np.array([0.75]))
+        for i, (box, category) in found.items()
+    }
+    same = {"run": "run", "round": round_, "model": likelier.MODEL}
+    store.append("predictions", columns.predictions(rows, CATEGORIES, same))
+
+
+def test_likelier_labels_stand_in_for_what_no_expert_answered(tables, tmp_path):
+    keep_likelier(tables, 0, b=(BOX, 0), c=(BOX, 0))
+    keep_likelier(tables, 1, a=(OTHER, 0), b=(DRAWN, 1))  # "a" is the expert's
+    found = annotations(export_run(tables, "run", tmp_path / "labels.json", likely=True))
+    assert {image for image, _ in found} == {"a.png", "b.png"}  # "c" was in an older round only
+    assert ("a.png", "a/x") in found
+    label = found["b.png", "b/likelier-0"]
+    assert (label["source"], label["reason"]) == ("auto", "likelier version, weight 0.75")
+    back = read_labels(str(tmp_path / "labels.json")).labels["b.png"]
+    np.testing.assert_allclose(back.boxes, [DRAWN])
+    assert back.categories.tolist() == [1]
+
+
+def test_without_likelier_labels_it_says_so(tables, tmp_path):
+    with pytest.raises(DataError, match="no likelier labels"):
+        export_run(tables, "run", tmp_path / "labels.json", likely=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emclean.loop import asking, blind, publishing, selecting, simulating
+from emclean.loop import asking, blind, likelier, publishing, selecting, simulating
 from emclean.loop.baselines import baseline_trainings
 from emclean.loop.cleaning import (
     cleaning_predictions,
@@ -89,6 +89,7 @@ class BoxKind:
         judged = judge(job, state, state.round)
         record_predictions(job, state.round, "cleaning", cleaning)
         record_verdicts(job, state.round, judged)
+        likelier.record(job, state.round, training_targets(job, judged))
         facts = record_corrections(job, state.round, judged, correct(job, judged))
         job.parts.console.say(f"round {state.round}: {facts['corrected']} labels corrected automatically")
         grades = {**state.facts.get("grades", {}), str(state.round): facts}
@@ -117,8 +118,8 @@ class BoxKind:
         return publishing.label_entry(job, labels)
 
     def measure(self, job: Job, round_: int, weights: str) -> dict[str, Any]:
-        """AP50 with its interval, and AP."""
-        return publishing.measure(job, weights)
+        """AP50 with its interval, and AP; the quality of the labels in their likelier version."""
+        return {**publishing.measure(job, weights), "labels_likelier": publishing.likelier_entry(job)}
 
     def estimate(self, job: Job, state: RunState, weights: str) -> dict[str, Any]:
         """F1 of the unseen labels, AP50 of the model."""

@@ -11,18 +11,20 @@ from typing import Any
 import pyarrow as pa
 
 from emclean.errors import DataError
+from emclean.loop import likelier
 from emclean.stores import label_view
 from emclean.stores.formats import coco
 from emclean.stores.tables import Tables
-from emclean.types import ImageRecord, Labels
+from emclean.types import ImageRecord, Labels, Predictions
 
 Naming = Callable[[str, str], str]
 
 
-def export_run(tables: Tables, run: str, file: Path) -> Path:
+def export_run(tables: Tables, run: str, file: Path, likely: bool = False) -> Path:
     """Write a run's labels from its tables alone; return the file's path.
 
-    Boxes become COCO JSON with the run's categories, in their order; classes CSV.
+    Boxes become COCO JSON with the run's categories, in their order; classes CSV. With ``likely`` boxes in
+    images that no expert answered are written in their likelier version.
     """
     rows = tables.read("images", where={"run": run, "part": "pool"}).to_pylist()
     about = tables.read("runs", where={"run": run}).to_pylist()
@@ -31,8 +33,10 @@ def export_run(tables: Tables, run: str, file: Path) -> Path:
         raise DataError(f"no images of a run '{run}' are in these tables.", tables.root, fix)
     records = [_record(row) for row in rows]
     if json.loads(about[0]["settings"]).get("task") == "classes":
+        if likely:
+            raise DataError("classes have no likelier version.", f"run '{run}'", "Export without --likely.")
         return write_classes(tables, run, records, file)
-    return write_coco(tables, run, records, about[0]["categories"], file)
+    return write_coco(tables, run, records, about[0]["categories"], file, likely)
 
 
 CLASS_COLUMNS = ("image", "label", "group", "source", "annotator", "at", "reason")
@@ -73,26 +77,55 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def write_coco(
-    tables: Tables, run: str, records: Sequence[ImageRecord], categories: Sequence[str], file: Path
+    tables: Tables,
+    run: str,
+    records: Sequence[ImageRecord],
+    categories: Sequence[str],
+    file: Path,
+    likely: bool = False,
 ) -> Path:
     """Write the labels of these images as they stand, as COCO JSON with lineage; return the file's path.
 
     ``info.label_revision`` is the version of the table ``labels``: read at that version, it gives the same
-    file again. A label's id is its instance's, after the image's id where several images use that one.
+    file again. A label's id is its instance's, after the image's id where several images use that one. With
+    ``likely`` images that no expert answered have the likelier version of their labels, by which the newest
+    model was trained; what weight each had there is its ``reason``.
     """
     version = tables.version("labels")
     table = tables.read("labels", version=version, where={"run": run})
     name = _naming(table)
+    labels = {i: _named(i, own, name) for i, own in label_view.current(table, categories).items()}
+    lineage = _lineage(table, name)
+    for image, found in (_unanswered(tables, run, categories, table) if likely else {}).items():
+        ids = tuple(f"{image}/likelier-{k}" for k in range(len(found)))
+        labels[image] = Labels(found.boxes, found.categories, ids, ("",) * len(ids))
+        lineage |= dict(zip(ids, map(_weighed, found.scores), strict=True))
     export = coco.Export(
         images=sorted(records, key=lambda record: record.name),
-        labels={i: _named(i, own, name) for i, own in label_view.current(table, categories).items()},
+        labels=labels,
         categories=categories,
-        lineage=_lineage(table, name),
+        lineage=lineage,
         label_revision=str(version),
     )
     with _writing(file):
         coco.write(file, export)
     return file
+
+
+def _unanswered(
+    tables: Tables, run: str, categories: Sequence[str], events: pa.Table
+) -> dict[str, Predictions]:
+    """The likelier labels of the images that no expert has answered as a whole."""
+    found = likelier.read(tables, run, categories)
+    if not found:
+        fix = "Round 0 writes the first ones, when experts have answered; or export without --likely."
+        raise DataError(f"the run '{run}' has no likelier labels.", tables.root, fix)
+    answered = label_view.expert_images(events)
+    return {image: labels for image, labels in found.items() if image not in answered}
+
+
+def _weighed(weight: float) -> coco.Lineage:
+    return coco.Lineage(source="auto", reason=f"likelier version, weight {weight:.2f}")
 
 
 def _record(row: dict[str, Any]) -> ImageRecord:

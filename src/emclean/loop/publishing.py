@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emclean.loop import likelier
 from emclean.loop.asking import questions_until
 from emclean.loop.cleaning import expert_labels, standing_labels, validation_ids
 from emclean.loop.job import Job
@@ -84,6 +85,14 @@ def label_entry(job: Job, labels: Mapping[str, Labels]) -> dict[str, float | Non
     quality = evaluation.label_quality(truth, [labels.get(i, Labels.empty()) for i in ids])
     names = ("precision", "recall", "f1", "mean_iou")
     return {name: float(getattr(quality, name)) for name in names}
+
+
+def likelier_entry(job: Job) -> dict[str, float | None]:
+    """The summary's ``labels_likelier``: the same with the likelier version where no expert answered."""
+    found = likelier.read(job.parts.tables, job.run, job.data.categories)
+    said = expert_labels(job)
+    others = {i: Labels(p.boxes, p.categories) for i, p in found.items() if i not in said}
+    return label_entry(job, {**standing_labels(job), **others})
 
 
 def gate_part(job: Job, round_: int) -> dict[str, Labels]:

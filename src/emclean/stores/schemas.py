@@ -116,7 +116,11 @@ PREDICTIONS = TableSpec(
     _schema(
         RUN,
         ROUND_OF,
-        ("model", TEXT, "Which model of the round: for instance `cleaning`, `consensus`, `final`."),
+        (
+            "model",
+            TEXT,
+            "Which model of the round: `cleaning`, ...; `likelier`: labels it was trained on, by weight.",
+        ),
         IMAGE,
         *((n, REALS, f"The boxes' {n} in pixels of the full image.") for n in ("x1", "y1", "x2", "y2")),
         ("category", TEXTS, "The boxes' categories."),
