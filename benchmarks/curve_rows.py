@@ -37,6 +37,7 @@ def _round(row: Mapping[str, Any]) -> dict[str, Any]:
         "images": cost["images"],
         "touched": sum(cost["boxes"].values()),
         "f1": row["labels"]["f1"],
+        "f1_likelier": row["labels_likelier"]["f1"],
         "ap50": row["ap50"],
     }
 
