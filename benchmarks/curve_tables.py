@@ -22,6 +22,10 @@ SCORES = {
 }
 RESAMPLES = 1000
 
+HEAD = (
+    *("method", "seeds", "round", "cost", "images", "touched", "AP50"),
+    *("% of ceiling", "label F1", "likelier F1"),
+)
 Row = Mapping[str, Any]
 """A finished run as ``benchmarks.curve_rows`` keeps it."""
 
@@ -53,8 +57,8 @@ def table(found: pd.DataFrame) -> Iterator[str]:
             f"\n`{name}`, budget {share:.0%}: floor {spread(once['floor'])}, "
             f"ceiling {spread(once['ceiling'])}, crowd labels F1 {once['crowd_f1'].mean():.3f}\n"
         )
-        yield "| method | seeds | round | cost | images | touched | AP50 | % of ceiling | label F1 | likelier F1 |"
-        yield "|---" * 10 + "|"
+        yield "| " + " | ".join(HEAD) + " |"
+        yield "|---" * len(HEAD) + "|"
         for (method, number), rows in part.groupby(["method", "round"], sort=False):
             columns = [
                 method,
@@ -170,7 +174,7 @@ def unpacked(row: Row) -> evaluation.Detection:
 
 
 def picture(found: pd.DataFrame) -> bytes:
-    """AP50 and F1 of the labels, as they stand and likelier, of one set against images, boxes and minutes: means over seeds, and their range."""
+    """AP50 and F1 of the labels of one set against images, boxes and minutes: means over seeds, their range."""
     colours = THEMES["light"]
     drawing = Figure(figsize=(13, 10), facecolor=colours.ground, layout="constrained")
     FigureCanvasAgg(drawing)
