@@ -174,7 +174,7 @@ def unpacked(row: Row) -> evaluation.Detection:
 
 
 def picture(found: pd.DataFrame) -> bytes:
-    """AP50 and F1 of the labels of one set against images, boxes and minutes: means over seeds, their range."""
+    """AP50 and F1 of the labels of one set against images, boxes and minutes: mean and range over seeds."""
     colours = THEMES["light"]
     drawing = Figure(figsize=(13, 10), facecolor=colours.ground, layout="constrained")
     FigureCanvasAgg(drawing)
