@@ -116,12 +116,11 @@ def _unanswered(
     tables: Tables, run: str, categories: Sequence[str], events: pa.Table
 ) -> dict[str, Predictions]:
     """The likelier labels of the images that no expert has answered as a whole."""
-    found = likelier.read(tables, run, categories)
-    if not found:
+    found = likelier.read(tables, run, categories, label_view.expert_images(events))
+    if found is None:
         fix = "Round 0 writes the first ones, when experts have answered; or export without --likely."
         raise DataError(f"the run '{run}' has no likelier labels.", tables.root, fix)
-    answered = label_view.expert_images(events)
-    return {image: labels for image, labels in found.items() if image not in answered}
+    return found
 
 
 def _weighed(weight: float) -> coco.Lineage:

@@ -4,7 +4,7 @@ What is recorded as corrected needs the asked precision; of everything else the 
 from 0.5) is right more often than the label as it came (``docs/decisions/0003-thresholds.md``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,23 @@ def record(job: Job, round_: int, targets: Mapping[str, Target]) -> None:
     record_predictions(job, round_, MODEL, found)
 
 
-def read(tables: Tables, run: str, categories: Sequence[str]) -> dict[str, Predictions]:
-    """The likelier labels by image id, as the newest round has them; empty before the first.
+def read(
+    tables: Tables, run: str, categories: Sequence[str], answered: Set[str]
+) -> dict[str, Predictions] | None:
+    """The likelier labels by image id, as the newest round has them; None before the first.
 
-    Images that an expert answered in that round or before are not among them.
+    Without the ``answered`` images, for which the expert's labels stand.
     """
-    rows = tables.read("predictions", where={"run": run, "model": MODEL}).to_pylist()
-    newest = max((row["round"] for row in rows), default=0)
-    return {row["image_id"]: _labels(row, categories) for row in rows if row["round"] == newest}
-
-
-def _labels(row: Mapping[str, Any], categories: Sequence[str]) -> Predictions:
-    boxes = np.array([row[corner] for corner in CORNERS], dtype=np.float64).reshape(4, -1).T
+    own = {"run": run, "model": MODEL}
+    rounds = tables.read("predictions", columns=["round"], where=own)["round"].to_pylist()
+    if not rounds:
+        return None
+    rows = tables.read("predictions", where={**own, "round": max(rounds)}).to_pylist()
     index = {name: place for place, name in enumerate(categories)}
+    return {row["image_id"]: _labels(row, index) for row in rows if row["image_id"] not in answered}
+
+
+def _labels(row: Mapping[str, Any], index: Mapping[str, int]) -> Predictions:
+    boxes = np.array([row[corner] for corner in CORNERS], dtype=np.float64).reshape(4, -1).T
     called = np.array([index[name] for name in row["category"]], dtype=np.int64)
     return Predictions(boxes, called, np.array(row["score"], dtype=np.float64))

@@ -89,9 +89,10 @@ def label_entry(job: Job, labels: Mapping[str, Labels]) -> dict[str, float | Non
 
 def likelier_entry(job: Job) -> dict[str, float | None]:
     """The summary's ``labels_likelier``: the same with the likelier version where no expert answered."""
-    found = likelier.read(job.parts.tables, job.run, job.data.categories)
-    said = expert_labels(job)
-    others = {i: Labels(p.boxes, p.categories) for i, p in found.items() if i not in said}
+    if job.data.truth is None:
+        return label_entry(job, {})
+    found = likelier.read(job.parts.tables, job.run, job.data.categories, expert_labels(job).keys())
+    others = {i: Labels(p.boxes, p.categories) for i, p in (found or {}).items()}
     return label_entry(job, {**standing_labels(job), **others})
 
 
