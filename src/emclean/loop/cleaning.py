@@ -15,7 +15,7 @@ from emclean.loop.job import Job
 from emclean.loop.modelling import Training, fit, predict
 from emclean.loop.states import RunState
 from emclean.science import calibration, consensus, correction
-from emclean.science.grading import Evidence, grade, with_habits
+from emclean.science.grading import Evidence, grade, with_habits, with_places
 from emclean.science.settling import settle
 from emclean.stores import label_view
 from emclean.types import Grade, Labels, Predictions, Settled, Target, Verdicts
@@ -198,7 +198,7 @@ def _judge(job: Job, state: RunState, round_: int) -> Judged:
     cleaning = cleaning_predictions(job, round_, roles[0]["weights"]) if roles[0] else None
     pool_fold = fold_of(job, job.data.ids(), "crowd folds")
     agreed = out_of_sample(job, roles[1]["weights"], pool_fold) if roles[1] else None
-    evidence = with_habits(
+    evidence = with_places(
         {
             i: Evidence(
                 crowd[i],
@@ -211,9 +211,9 @@ def _judge(job: Job, state: RunState, round_: int) -> Judged:
                 names=job.data.categories,
             )
             for i in job.data.ids()
-        },
-        len(expert_labels(job)),
+        }
     )
+    evidence = with_habits(evidence, len(expert_labels(job)))
     if round_ < 0 or cleaning is None:
         return Judged(evidence, {i: grade(e) for i, e in evidence.items()}, {}, None)
     return _calibrated(job, round_, evidence)

@@ -18,11 +18,14 @@ from emclean.science.grading.grade import judged, verdicts
 from emclean.science.grading.rules import Rules
 from emclean.science.leaning import leanings, leant, leant_held_out
 from emclean.science.noise import plant
+from emclean.science.placing import place_weights, placed_by, placed_held_out
 from emclean.science.rates import estimate
 from emclean.science.truth import TrueGrades, missed_right, right_fixes, true_grades
 from emclean.types import GRADES, NOISE_KINDS, Bools, Floats, Grade, Ints, Labels, Verdicts
 
 _MISSED = GRADES.index("missed")
+_PLACE = CANDIDATE_FEATURES.index("place")
+"""Not for the classifier: a few pictures teach it nothing of places, but there is a prior (``placing``)."""
 _FOLDS = 5
 _COPIES = 5
 _SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -61,7 +64,8 @@ class Calibrator:
     ``judge`` knows the grades of labels, ``finder`` whether a candidate is a missed object. Either is None
     where the expert's images could not teach it; then rules answer, and ``calibrated`` is False.
     ``held_out`` are the verdicts on the expert's images, in their order, by models that did not see them;
-    ``leaning [C]`` what is added to the log odds of a candidate of each category.
+    ``leaning [C]`` what is added to the log odds of a candidate of each category, ``place_weights [C]`` how
+    much it counts there that a place shows no objects.
     """
 
     judge: Blend | None
@@ -70,6 +74,7 @@ class Calibrator:
     n_images: int = 0
     held_out: tuple[Verdicts, ...] = ()
     leaning: Floats = field(default_factory=lambda: np.zeros(0))
+    place_weights: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def calibrated(self) -> bool:
@@ -85,7 +90,9 @@ class Calibrator:
         """The probability ``[M]`` that each candidate is an object without a label."""
         if self.finder is None:
             return Rules().missed_probability(rows, categories)
-        return leant(self.finder.predict(rows)[:, 1], categories, self.leaning)
+        alone = self.finder.predict(np.delete(rows, _PLACE, axis=1))[:, 1]
+        by_category = leant(alone, categories, self.leaning)
+        return placed_by(by_category, rows[:, _PLACE], categories, self.place_weights)
 
 
 def _advised(learnt: Floats, ruled: Floats, n_images: int) -> Floats:
@@ -137,7 +144,7 @@ class _Table(NamedTuple):
 
 def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels: bool) -> _Table:
     """The label rows (or the candidate rows) of these images."""
-    rows = [i.found.labels if labels else i.found.candidates for i in images]
+    rows = [i.found.labels if labels else np.delete(i.found.candidates, _PLACE, axis=1) for i in images]
     classes = [i.known.grade if labels else i.missed.astype(np.int64) for i in images]
     fold = np.repeat(np.array(folds, dtype=np.int64), [len(r) for r in rows])
     return _Table(np.concatenate(rows), np.concatenate(classes), fold, np.full(len(fold), weight))
@@ -145,7 +152,7 @@ def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels
 
 def _bounds(table: _Table, n: int) -> Bounds:
     """Of the columns that every grader has: annotators' habits are of the whole pool, and never new."""
-    own = table.rows[:, : len(LABEL_FEATURES if n == len(GRADES) else CANDIDATE_FEATURES)]
+    own = table.rows[:, : len(LABEL_FEATURES) if n == len(GRADES) else len(CANDIDATE_FEATURES) - 1]
     return Bounds(own.min(axis=0), own.max(axis=0))
 
 
@@ -290,22 +297,43 @@ def fit(
     (judge, posterior), (finder, missed) = learned(labels=True), learned(labels=False)
     ruled = Rules().label_posterior(_table(images, folds, 1.0, True).rows)
     posterior = ruled if judge is None else _advised(posterior, ruled, len(images))
-    table, (category, wanting) = _table(images, folds, 1.0, False), _candidates(images)
+    candidates = _candidates(images, folds)
     leaning: Floats = np.zeros(0)
+    weights: Floats = np.zeros(0)
     if finder is None:
-        found = Rules().missed_probability(table.rows, category)
+        found = Rules().missed_probability(candidates.rows, candidates.category)
     else:
-        found = leant_held_out(missed[:, 1], wanting, category, table.fold)
-        leaning = leanings(missed[:, 1], wanting, category)
+        found, leaning, weights = _with_prior(missed[:, 1], candidates)
     held_out = _held_out_verdicts(images, posterior, found)
     observed = _observe(images, held_out)
-    return Calibrator(judge, finder, observed, len(images), held_out, leaning)
+    return Calibrator(judge, finder, observed, len(images), held_out, leaning, weights)
 
 
-def _candidates(images: Sequence[_Image]) -> tuple[Ints, Bools]:
-    """The category of each candidate ``[M]``, and whether it was missed ``[M]``."""
-    called = [i.evidence.reference.categories[i.found.proposed] for i in images]
-    return np.concatenate(called), np.concatenate([i.missed for i in images])
+class _Candidates(NamedTuple):
+    """The expert images' candidates: ``rows [M,D]``, category, whether each was missed, its image's fold."""
+
+    rows: Floats
+    category: Ints
+    missed: Bools
+    fold: Ints
+
+
+def _candidates(images: Sequence[_Image], folds: Sequence[int]) -> _Candidates:
+    return _Candidates(
+        np.concatenate([i.found.candidates for i in images]),
+        np.concatenate([i.evidence.reference.categories[i.found.proposed] for i in images]),
+        np.concatenate([i.missed for i in images]),
+        np.repeat(np.array(folds, dtype=np.int64), [len(i.missed) for i in images]),
+    )
+
+
+def _with_prior(held_out: Floats, seen: _Candidates) -> tuple[Floats, Floats, Floats]:
+    """Held-out probabilities ``[M]`` leant by category and weighted by place; leaning and weights ``[C]``."""
+    right, place = seen.missed, seen.rows[:, _PLACE]
+    by_category = leant_held_out(held_out, right, seen.category, seen.fold)
+    found = placed_held_out(by_category, right, place, seen.category, seen.fold)
+    weights = place_weights(by_category, right, place, seen.category)
+    return found, leanings(held_out, right, seen.category), weights
 
 
 def design_effect(right: Bools, image: Ints) -> float:

@@ -5,6 +5,7 @@ from emclean.science.grading.features import Features, features
 from emclean.science.grading.grade import Grader, grade
 from emclean.science.grading.habits import with_habits
 from emclean.science.grading.images import ImageScore, expected_minutes, image_score, shown
+from emclean.science.grading.places import with_places
 from emclean.science.grading.rules import Rules
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "image_score",
     "shown",
     "with_habits",
+    "with_places",
 ]

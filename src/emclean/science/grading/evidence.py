@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.types import Labels, Predictions
+from emclean.types import Floats, Labels, Predictions
 
 
 class Habit(NamedTuple):
@@ -32,6 +32,8 @@ class Evidence:
     objects that no label shows. ``picture`` brings the uint8 grey levels ``[H,W]``; without it nothing is
     said of how instances look. ``names`` are what reasons call the categories. ``habits`` are those of the
     annotators by name, the same for every image of a pool; empty where annotators are not told apart.
+    ``places [P]`` is the probability, for each prediction of ``reference``, that what other pictures
+    show at its place is no object (``places.with_places``); None where no pictures can be compared.
     """
 
     labels: Labels
@@ -44,6 +46,7 @@ class Evidence:
     picture: Callable[[], NDArray[np.uint8]] | None = None
     names: Sequence[str] = ()
     habits: Mapping[str, Habit] = field(default_factory=dict)
+    places: Floats | None = None
 
     @property
     def reference(self) -> Predictions:

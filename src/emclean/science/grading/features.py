@@ -32,6 +32,7 @@ CANDIDATE_FEATURES = (
     *("label_overlap", "in_label", "holds_labels", "rival_overlap", "contained_mass"),
     *("log_size", "log_aspect", "at_border", "neighbours", "image_support", "image_ratio"),
     *CANDIDATE_LOOKS,
+    "place",
 )
 """The columns of ``Features.candidates``; where annotators are told apart, those of ``habits`` follow."""
 
@@ -361,6 +362,12 @@ def _habit_columns(evidence: Evidence, n_candidates: int) -> tuple[Floats, Float
     return label_habits(labels, known), candidate_habits(labels, known, n_candidates)
 
 
+def _place_column(evidence: Evidence, proposed: Ints) -> Floats:
+    """How probably the place of each candidate shows no objects ``[M,1]``; 0 where none can be compared."""
+    places = evidence.places if evidence.places is not None else np.zeros(len(evidence.reference))
+    return np.asarray(places[proposed, None])
+
+
 def features(evidence: Evidence) -> Features:
     """Relate an image's labels to what every model predicts."""
     labels, reference = evidence.labels, evidence.reference
@@ -380,10 +387,10 @@ def features(evidence: Evidence) -> Features:
     candidates = _candidate_rows(evidence, sure, proposed, _image_level(rows, sure))
     picture = evidence.picture() if evidence.picture is not None else None
     shown, proposal = looks(picture, labels.boxes, moved, reference.boxes[proposed])
-    habits = _habit_columns(evidence, len(proposed))
+    places, habits = _place_column(evidence, proposed), _habit_columns(evidence, len(proposed))
     return Features(
         labels=np.concatenate([rows, shown, habits[0]], axis=1),
-        candidates=np.concatenate([candidates, proposal, habits[1]], axis=1),
+        candidates=np.concatenate([candidates, proposal, places, habits[1]], axis=1),
         matched=matched,
         proposed=proposed,
         moved=moved,

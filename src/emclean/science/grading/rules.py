@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emclean.science.grading.features import CANDIDATE_FEATURES, LABEL_FEATURES
+from emclean.science.placing import USUAL_WEIGHT, placed
 from emclean.types import GRADES, Floats, Ints
 
 
@@ -61,4 +62,5 @@ class Rules:
         """Scores ``[M]`` of candidate rows (columns ``CANDIDATE_FEATURES``) to be objects without a label."""
         at = {name: rows[:, i] for i, name in enumerate(CANDIDATE_FEATURES)}
         backing = 0.7 + 0.3 * np.minimum(np.maximum(at["consensus_support"], at["crowd_support"]) / 0.3, 1.0)
-        return np.asarray(at["score"] * backing * (1 - 0.5 * _ramp(at["in_label"], 0.3, 0.9)))
+        alone = at["score"] * backing * (1 - 0.5 * _ramp(at["in_label"], 0.3, 0.9))
+        return placed(np.asarray(alone), at["place"], USUAL_WEIGHT)

@@ -8,7 +8,7 @@ import numpy as np
 
 from emclean.loop.grid.boxes.bench import FOLDS, Case, Recipe
 from emclean.science import calibration, consensus, correction
-from emclean.science.grading import Evidence, grade, with_habits
+from emclean.science.grading import Evidence, grade, with_habits, with_places
 from emclean.science.rivals import oa_mil, paper
 from emclean.types import Labels, Predictions, Target
 
@@ -77,7 +77,7 @@ def _evidence(case: Case) -> dict[str, Evidence]:
     targets = {i: consensus.agreement_target(case.noisy[i], cleaning[i]) for i in ids}
     agreed = case.cross_fit({**targets, **plainly(case.expert).targets}, halves, "consensus")
     sizes = {record.image_id: (record.width, record.height) for record in case.bench.train.records}
-    return with_habits(
+    evidence = with_places(
         {
             i: Evidence(
                 case.noisy[i],
@@ -88,9 +88,9 @@ def _evidence(case: Case) -> dict[str, Evidence]:
                 picture=partial(case.bench.train.picture, i),
             )
             for i in ids
-        },
-        len(case.expert),
+        }
     )
+    return with_habits(evidence, len(case.expert))
 
 
 def _cleaning(case: Case, ids: list[str]) -> dict[str, Predictions]:
@@ -141,7 +141,7 @@ METHODS: Mapping[str, Method] = {
     "expert_only": Method(lambda case: plainly(case.expert), asks=True),
     "crowd_mixed": Method(lambda case: plainly({**case.noisy, **case.expert}), asks=True),
     "paper": Method(as_published, models=2 * FOLDS, asks=True, version=2),
-    "graded": Method(graded, models=3 * FOLDS, asks=True, version=3),
+    "graded": Method(graded, models=3 * FOLDS, asks=True, version=4),
     "truth": Method(lambda case: plainly(case.bench.train.truth)),
 }
 """``crowd``: the noisy labels as they are. ``oa_mil``: their boxes refined without an expert.
