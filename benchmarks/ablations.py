@@ -18,6 +18,7 @@ train the model that is measured (``--final-steps``, from the shipped weights; n
 ``... regress``        every box is learnt, however doubtful
 ``expert's corners``   boxes are learnt from the expert's images alone, the rest teaches what is an object
 ``corners from 0.8``   boxes are learnt where they are probably right to 0.8 (as graded: 0.5)
+``... places``         nothing is told by what other pictures show at the same place
 ``... category``       what is ignored is ignored for every category
 ``ignored from 0.2``   also candidates of a probability of 0.2 to 0.5 are areas to ignore
 ``labels``             the likelier version without any of these
@@ -101,6 +102,7 @@ WAYS: Mapping[str, Way] = {
     "expert's corners": without(lambda t: replace(t, regress=np.zeros(len(t), np.bool_))),
     "corners from 0.8": lambda case, graded: methods.graded(case, Trust(regress=0.8)).targets,
     "graded without category": without(lambda t: replace(t, ignore_categories=np.full(len(t.ignore), -1))),
+    "graded without places": lambda case, graded: methods.graded(case, places=False).targets,
     "ignored from 0.2": lambda case, graded: methods.graded(case, Trust(suspect=0.2)).targets,
     "labels": without(lambda t: Target(t.boxes, t.categories)),
     WARM: lambda case, graded: graded.targets,

@@ -1,7 +1,7 @@
 """The methods of a grid: what each makes of noisy labels. A further one is an entry of ``METHODS``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,13 +44,16 @@ def plainly(labels: Mapping[str, Labels]) -> Taught:
     return Taught({i: Target.of(found) for i, found in labels.items()}, labels)
 
 
-def graded(case: Case, trust: correction.Trust | None = None) -> Taught:
+def graded(case: Case, trust: correction.Trust | None = None, places: bool = True) -> Taught:
     """Every noisy label graded by cross-fitted models, in its likelier version, weighted by its probability.
 
     The expert's images calibrate the grades and are trained on as they are. Where they are too few to teach
-    the grader, only what rules hold for safe is changed. ``trust`` says how probabilities become targets.
+    the grader, only what rules hold for safe is changed. ``trust`` says how probabilities become targets;
+    without ``places`` nothing is told by what other pictures show at the same place.
     """
     evidence = _evidence(case)
+    if not places:
+        evidence = {i: replace(one, places=None) for i, one in evidence.items()}
     known = sorted(case.expert)
     calibrator = calibration.fit(
         [evidence[i] for i in known], [case.expert[i] for i in known], case.rng("calibration")
