@@ -92,6 +92,7 @@ def _no_object(found: _Found) -> Floats:
 
 def _of_others(cells: Ints, image: Ints, labelled: Bools) -> tuple[Floats, Floats]:
     """How many predictions of other pictures lie around the cell ``[N,2]`` of each, how many with a label."""
+    cells = cells - cells.min(axis=0, initial=0)  # a centre may lie outside of the picture
     span = int(cells.max(initial=0)) + 3  # neighbours never run over into the next row
     place = (cells[:, 1] + 1) * span + cells[:, 0] + 1
     own = image * span * span + place  # a place within its picture
