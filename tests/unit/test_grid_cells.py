@@ -40,7 +40,7 @@ def digest_of(folder, cell=CELL, *overrides, digests=DIGESTS, expert_images=4):
 @pytest.mark.parametrize(
     ("cell", "digest"),
     [
-        (CELL, "3f94fc26e93480e662861ae3"),
+        (CELL, "44ba65ae41320e85fc620da0"),
         (Cell("crowd", "mixed", 0.3, 1), "5b22bd794d985108eb2c7d8e"),
         (Cell("truth", "una", 0.1, 0), "654db0d8d40ba32f73145f9a"),
     ],
