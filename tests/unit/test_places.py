@@ -134,9 +134,9 @@ def test_the_expert_decides_what_a_place_counts() -> None:
     assert place_weights(probability[:0], right[:0], place[:0], category[:0]).tolist() == []
 
 
-def test_without_anything_at_such_places_the_usual_weight_stays() -> None:
+def test_without_anything_at_such_places_the_mode_of_the_prior_stays() -> None:
     weights = place_weights(np.full(9, 0.8), np.ones(9, np.bool_), np.zeros(9), np.zeros(9, np.int64))
-    assert weights.tolist() == [1.0]  # the prior's mode
+    assert weights.tolist() == [1.0]
     assert USUAL_WEIGHT < 1
 
 

@@ -90,7 +90,7 @@ class Calibrator:
         """The probability ``[M]`` that each candidate is an object without a label."""
         if self.finder is None:
             return Rules().missed_probability(rows, categories)
-        alone = self.finder.predict(np.delete(rows, _PLACE, axis=1))[:, 1]
+        alone = self.finder.predict(_without_place(rows))[:, 1]
         by_category = leant(alone, categories, self.leaning)
         return placed_by(by_category, rows[:, _PLACE], categories, self.place_weights)
 
@@ -142,9 +142,14 @@ class _Table(NamedTuple):
         return _Table(self.rows[mine], self.classes[mine], self.fold[mine], self.weight[mine])
 
 
+def _without_place(rows: Floats) -> Floats:
+    """Rows of candidates as the classifier learns and reads them."""
+    return np.delete(rows, _PLACE, axis=1)
+
+
 def _table(images: Sequence[_Image], folds: Sequence[int], weight: float, labels: bool) -> _Table:
     """The label rows (or the candidate rows) of these images."""
-    rows = [i.found.labels if labels else np.delete(i.found.candidates, _PLACE, axis=1) for i in images]
+    rows = [i.found.labels if labels else _without_place(i.found.candidates) for i in images]
     classes = [i.known.grade if labels else i.missed.astype(np.int64) for i in images]
     fold = np.repeat(np.array(folds, dtype=np.int64), [len(r) for r in rows])
     return _Table(np.concatenate(rows), np.concatenate(classes), fold, np.full(len(fold), weight))

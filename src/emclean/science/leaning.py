@@ -28,10 +28,16 @@ def leanings(probability: Floats, right: Bools, category: Ints) -> Floats:
 
 def leant(probability: Floats, category: Ints, leaning: Floats) -> Floats:
     """Probabilities ``[M]`` with the leaning of their category in the log odds; an unknown one has none."""
-    known = category < len(leaning)
-    more = np.zeros(len(probability))
-    more[known] = leaning[category[known]]
+    more = of_each(leaning, category, 0.0)
     return np.asarray(np.where(more == 0, probability, 1 / (1 + np.exp(-(_log_odds(probability) + more)))))
+
+
+def of_each(values: Floats, category: Ints, unknown: float) -> Floats:
+    """The value of each candidate's category ``[M]`` from those of the categories ``[C]``."""
+    found = np.full(len(category), unknown)
+    known = category < len(values)
+    found[known] = values[category[known]]
+    return found
 
 
 def _log_odds(probability: Floats) -> Floats:

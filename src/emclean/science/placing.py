@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from emclean.science.leaning import of_each
 from emclean.types import Bools, Floats, Ints
 
 USUAL_WEIGHT = 0.8
@@ -33,10 +34,7 @@ def place_weights(probability: Floats, right: Bools, place: Floats, category: In
 
 def placed_by(probability: Floats, place: Floats, category: Ints, weights: Floats) -> Floats:
     """``placed`` with the weight of each candidate's category ``[M]``; an unknown one has the usual."""
-    known = category < len(weights)
-    mine = np.full(len(category), USUAL_WEIGHT)
-    mine[known] = weights[category[known]]
-    return placed(probability, place, mine)
+    return placed(probability, place, of_each(weights, category, USUAL_WEIGHT))
 
 
 def placed_held_out(probability: Floats, right: Bools, place: Floats, category: Ints, fold: Ints) -> Floats:

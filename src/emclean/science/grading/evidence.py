@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emclean.types import Floats, Labels, Predictions
+from emclean.types import Floats, Ints, Labels, Predictions
 
 
 class Habit(NamedTuple):
@@ -54,6 +54,11 @@ class Evidence:
         if self.cleaning is not None:
             return self.cleaning
         return self.consensus if self.consensus is not None else self.crowd
+
+    @property
+    def confident_rows(self) -> Ints:
+        """The rows of ``reference`` that can propose objects, in order."""
+        return np.flatnonzero(self.reference.scores >= self.confident)
 
     @property
     def models(self) -> tuple[Predictions, Predictions, Predictions]:

@@ -371,7 +371,7 @@ def _place_column(evidence: Evidence, proposed: Ints) -> Floats:
 def features(evidence: Evidence) -> Features:
     """Relate an image's labels to what every model predicts."""
     labels, reference = evidence.labels, evidence.reference
-    strong = np.flatnonzero(reference.scores >= evidence.confident)
+    strong = evidence.confident_rows
     kept = strong[nms(reference.boxes[strong], reference.scores[strong], 0.5)]
     sure = reference.take(kept)
     pairs = _Pairs.of(labels.boxes, reference.boxes)

@@ -82,7 +82,7 @@ def _named(labels: Labels) -> list[str]:
 
 def _of_image(evidence: Evidence) -> dict[str, _Seen]:
     """What one image says of each annotator who is named there."""
-    labels, sure = evidence.labels, _sure(evidence.reference, evidence.confident)
+    labels, sure = evidence.labels, evidence.reference.take(evidence.confident_rows)
     agreed = _agreed(labels, sure)
     sight = float(np.log((sure.scores.sum() + 1.0) / (len(labels) + 1.0)))
     who = np.array(labels.annotators, dtype=np.str_)
@@ -90,10 +90,6 @@ def _of_image(evidence: Evidence) -> dict[str, _Seen]:
         name: _Seen(agreed[who == name].sum(axis=0), int((who == name).sum()), sight, 1)
         for name in _named(labels)
     }
-
-
-def _sure(found: Predictions, confident: float) -> Predictions:
-    return found.take(np.flatnonzero(found.scores >= confident))
 
 
 def _agreed(labels: Labels, sure: Predictions) -> Floats:

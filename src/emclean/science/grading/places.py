@@ -55,15 +55,16 @@ def with_places(evidence: Mapping[Key, Evidence]) -> dict[Key, Evidence]:
     for keys in shared:
         found = _found([evidence[key] for key in keys])
         values = _no_object(found)
-        for image, row, value in zip(found.image.tolist(), found.row.tolist(), values, strict=True):
-            known[keys[image]][row] = value
+        starts = np.searchsorted(found.image, np.arange(len(keys) + 1))  # picture after picture
+        for key, mine in zip(keys, map(slice, starts[:-1], starts[1:]), strict=True):
+            known[key][found.row[mine]] = values[mine]
     return {key: replace(one, places=known[key]) for key, one in evidence.items()}
 
 
 def _found(evidences: list[Evidence]) -> _Found:
     parts = []
     for image, one in enumerate(evidences):
-        row = np.flatnonzero(one.reference.scores >= one.confident)
+        row = one.confident_rows
         sure = one.reference.take(row)
         labelled = iou(sure.boxes, one.labels.boxes).max(axis=1, initial=0.0) >= 0.5
         place = centre(sure.boxes), np.sqrt(area(sure.boxes))
